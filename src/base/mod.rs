@@ -1,0 +1,8 @@
+//! What knows nothing of Docker: identifiers, digests, the writer of state files, system calls.
+
+pub mod crash;
+pub mod digest;
+pub mod durable;
+pub mod id;
+pub mod sys;
+pub mod time;

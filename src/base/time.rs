@@ -1,0 +1,109 @@
+//! Points in time as Docker writes them: RFC 3339 in UTC with up to nine decimals, trailing zeros cut (Go's
+//! `RFC3339Nano`); "unset" is the year 1.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Nanoseconds since the Unix epoch, UTC. `Timestamp::UNSET` is Go's zero time, `0001-01-01T00:00:00Z`.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(i64);
+
+impl Timestamp {
+    /// Go's zero time, which Docker sends for "never".
+    pub const UNSET: Self = Self(i64::MIN);
+
+    /// The current time.
+    pub fn now() -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self(since.as_nanos() as i64)
+    }
+
+    /// From nanoseconds since the Unix epoch.
+    pub fn from_nanos(nanos: i64) -> Self {
+        Self(nanos)
+    }
+
+    /// Nanoseconds since the Unix epoch; that of the year 1 is out of range and given as `i64::MIN`.
+    pub fn nanos(self) -> i64 {
+        self.0
+    }
+
+    /// Seconds since the Unix epoch, as Docker gives `Created`; the year 1 is −62135596800.
+    pub fn seconds(self) -> i64 {
+        if self.is_unset() { -62_135_596_800 } else { self.0.div_euclid(1_000_000_000) }
+    }
+
+    /// True for Go's zero time.
+    pub fn is_unset(self) -> bool {
+        self == Self::UNSET
+    }
+
+    /// Time from `earlier` to `self`, zero if it is negative or either is unset.
+    pub fn since(self, earlier: Self) -> Duration {
+        if self.is_unset() || earlier.is_unset() {
+            return Duration::ZERO;
+        }
+        Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0) as u64)
+    }
+
+    /// Reads RFC 3339; the year 1 and before become `UNSET`.
+    pub fn parse_rfc3339(text: &str) -> Option<Self> {
+        let time = DateTime::parse_from_rfc3339(text).ok()?;
+        Some(time.timestamp_nanos_opt().map_or(Self::UNSET, Self))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_unset() {
+            return f.write_str("0001-01-01T00:00:00Z");
+        }
+        let time = DateTime::<Utc>::from_timestamp_nanos(self.0);
+        write!(f, "{}", time.format("%Y-%m-%dT%H:%M:%S"))?;
+        let nanos = self.0.rem_euclid(1_000_000_000);
+        if nanos != 0 {
+            write!(f, ".{}", format!("{nanos:09}").trim_end_matches('0'))?;
+        }
+        f.write_str("Z")
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse_rfc3339(&text).ok_or_else(|| serde::de::Error::custom("not an RFC 3339 time"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_as_go_writes_them() {
+        for (nanos, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (1_500_000_000, "1970-01-01T00:00:01.5Z"),
+            (1, "1970-01-01T00:00:00.000000001Z"),
+            (i64::MIN, "0001-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(Timestamp::from_nanos(nanos).to_string(), text);
+            assert_eq!(Timestamp::parse_rfc3339(text), Some(Timestamp::from_nanos(nanos)));
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Picks the role by the first argument; nothing else.
+
+fn main() {}
