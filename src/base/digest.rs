@@ -98,7 +98,9 @@ mod tests {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(Digest::of(b"").to_string(), empty);
         assert_eq!(empty.parse::<Digest>().unwrap(), Digest::of(b""));
-        for bad in ["", "sha256:", "sha512:00", &empty.to_uppercase(), &empty.replace("e3b0", "E3B0"), &empty[..70]] {
+        for bad in
+            ["", "sha256:", "sha512:00", &empty.to_uppercase(), &empty.replace("e3b0", "E3B0"), &empty[..70]]
+        {
             assert!(bad.parse::<Digest>().is_err(), "{bad}");
         }
     }

@@ -81,7 +81,8 @@ fn replace(path: &Path, content: &[u8], sync: bool) -> io::Result<()> {
     let unique = NEXT.fetch_add(1, Ordering::Relaxed);
     let temporary = beside(path, &format!("{NEW}{}-{unique}-", std::process::id()))?;
     let written = (|| {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+        let mut file =
+            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
         file.write_all(content)?;
         if sync { file.sync_all() } else { Ok(()) }
     })();

@@ -1,1 +1,251 @@
-//! (to come)
+//! Networks: which exist, who is attached to them, and how a container gets its interfaces, addresses, names and
+//! published ports.
+//!
+//! The kernel is spoken to by netlink in this process; no helper program runs and nothing is synced to disk while a
+//! container starts or stops. What must survive the daemon is either in a network's durable record or in the
+//! container's own ([`Sandbox`]); every kernel object has a name derived from an id, and [`Networks::recover`]
+//! removes those that no running container owns. Host ports are held by sockets that the container's shim keeps.
+//!
+//! There is no proxy process for ports: the kernel's own address translation serves every path, so a container always
+//! sees the real address of its client.
+
+mod connect;
+mod error;
+mod model;
+mod options;
+mod port;
+mod sandbox;
+mod store;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+pub use error::{AmbiguousOn, InvalidConfig, NetworkError, PublishError};
+pub use model::{Driver, Ipam, Network, Subnet, is_predefined};
+pub use options::{AddressPool, BridgeOptions, DnsOptions, Labels, Options};
+pub use port::{ContainerPort, HostPorts, InvalidPort, PortBinding, PortMap, PortRequest, Protocol};
+pub use sandbox::{
+    EndpointIpam, EndpointRequest, EndpointSettings, EndpointState, LiveSandbox, NetworkMode, Sandbox,
+    SandboxRequest,
+};
+
+use crate::base::id::{ContainerId, NetworkId};
+use crate::base::time::Timestamp;
+use crate::events::EventBus;
+use store::Store;
+
+/// All networks of this daemon. Clones share them.
+#[derive(Clone)]
+pub struct Networks {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: Options,
+    events: EventBus,
+    state: Mutex<State>,
+}
+
+/// Held for look-ups and book-keeping only, never across a system call that can wait.
+#[derive(Default)]
+struct State {
+    networks: BTreeMap<NetworkId, Arc<Network>>,
+    attached: HashMap<ContainerId, Attached>,
+}
+
+/// A container that has a network.
+#[derive(Clone)]
+struct Attached {
+    name: String,
+    sandbox: Sandbox,
+}
+
+/// A container as `network inspect` lists it.
+#[derive(Clone, Debug)]
+pub struct Member {
+    pub container: ContainerId,
+    pub name: String,
+    pub endpoint: EndpointState,
+}
+
+impl Networks {
+    /// Reads the records and makes sure of the predefined networks. Touches no kernel object.
+    pub fn open(options: Options, events: EventBus) -> Result<Self, NetworkError> {
+        let store = Store::open(&options.state_dir).map_err(NetworkError::Record)?;
+        let mut networks: BTreeMap<_, _> = store
+            .load()
+            .map_err(NetworkError::Record)?
+            .into_iter()
+            .map(|n| (n.id.clone(), Arc::new(n)))
+            .collect();
+        for (name, driver) in [("bridge", Driver::Bridge), ("host", Driver::Host), ("none", Driver::Null)] {
+            if !networks.values().any(|n| n.name == name) {
+                let network = predefined(name, driver);
+                store.save(&network).map_err(NetworkError::Record)?;
+                networks.insert(network.id.clone(), Arc::new(network));
+            }
+        }
+        let state = Mutex::new(State { networks, attached: HashMap::new() });
+        Ok(Self { inner: Arc::new(Inner { options, events, state }) })
+    }
+
+    /// Finds a network by full id, then exact name, then unique prefix of an id.
+    pub fn resolve(&self, term: &str) -> Result<Arc<Network>, NetworkError> {
+        self.inner.resolve(term)
+    }
+
+    /// All networks.
+    pub fn list(&self) -> Vec<Arc<Network>> {
+        self.inner.state().networks.values().cloned().collect()
+    }
+
+    /// The containers attached to a network, for `network inspect`.
+    pub fn members(&self, id: &NetworkId) -> Vec<Member> {
+        let state = self.inner.state();
+        let attached = state.attached.iter();
+        attached
+            .flat_map(|(container, a)| {
+                a.sandbox.endpoints.values().map(move |endpoint| (container, a, endpoint))
+            })
+            .filter(|(_, _, endpoint)| endpoint.network == *id)
+            .map(|(container, a, endpoint)| Member {
+                container: container.clone(),
+                name: a.name.clone(),
+                endpoint: endpoint.clone(),
+            })
+            .collect()
+    }
+
+    /// Takes over the sandboxes of containers that run, and removes kernel objects that none of them owns. Call once,
+    /// before the first [`connect`](Self::connect).
+    pub async fn recover(&self, live: Vec<LiveSandbox>) -> Result<(), NetworkError> {
+        self.blocking(move |inner| inner.recover(live)).await
+    }
+
+    /// Gives a container its network: namespace, interfaces, addresses, files, published ports. Undone if the caller
+    /// stops waiting.
+    pub async fn connect(&self, request: SandboxRequest) -> Result<Sandbox, NetworkError> {
+        let (reply, result) = oneshot::channel();
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || {
+            let container = request.container.clone();
+            let connected = inner.connect(request).map_err(|e| NetworkError::Setup(Box::new(e)));
+            if let Err(Ok(sandbox)) = reply.send(connected) {
+                inner.disconnect(&container, &sandbox);
+            }
+        });
+        result.await.unwrap_or_else(|_| Err(worker_lost()))
+    }
+
+    /// Takes a container's network away. What is already gone is no error.
+    pub async fn disconnect(&self, container: &ContainerId, sandbox: &Sandbox) {
+        let (container, sandbox) = (container.clone(), sandbox.clone());
+        let done = self.blocking(move |inner| {
+            inner.disconnect(&container, &sandbox);
+            Ok(())
+        });
+        if let Err(error) = done.await {
+            tracing::error!(%error, "a container's network could not be taken away");
+        }
+    }
+
+    /// Follows a container's new name, without the leading slash.
+    pub fn rename(&self, container: &ContainerId, name: &str) {
+        if let Some(attached) = self.inner.state().attached.get_mut(container) {
+            attached.name = name.to_owned();
+        }
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, NetworkError> + Send + 'static,
+    ) -> Result<T, NetworkError> {
+        let inner = self.inner.clone();
+        tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|_| Err(worker_lost()))
+    }
+}
+
+impl Inner {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn resolve(&self, term: &str) -> Result<Arc<Network>, NetworkError> {
+        let state = self.state();
+        let matching = |test: &dyn Fn(&Network) -> bool| -> Vec<_> {
+            state.networks.values().filter(|n| test(n)).cloned().collect()
+        };
+        let only = |mut found: Vec<Arc<Network>>, on| match found.len() {
+            0 => None,
+            1 => found.pop().map(Ok),
+            matches => Some(Err(NetworkError::Ambiguous { term: term.to_owned(), matches, on })),
+        };
+        only(matching(&|n| n.id.as_str() == term), AmbiguousOn::IdPrefix)
+            .or_else(|| only(matching(&|n| n.name == term), AmbiguousOn::Name))
+            .or_else(|| {
+                let found = matching(&|n| !term.is_empty() && n.id.as_str().starts_with(term));
+                only(found, AmbiguousOn::IdPrefix)
+            })
+            .unwrap_or_else(|| Err(NetworkError::NotFound(term.to_owned())))
+    }
+}
+
+fn predefined(name: &str, driver: Driver) -> Network {
+    Network {
+        id: NetworkId::random(),
+        name: name.to_owned(),
+        created: Timestamp::now(),
+        driver,
+        ipv4: true,
+        ipv6: false,
+        internal: false,
+        attachable: false,
+        ipam: Ipam::default(),
+        options: Labels::new(),
+        labels: Labels::new(),
+    }
+}
+
+/// A worker thread panicked: a bug, reported as a failed operation rather than a dead daemon.
+fn worker_lost() -> NetworkError {
+    NetworkError::Kernel { step: "network worker", source: std::io::Error::other("it ended unexpectedly") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(dir: &std::path::Path) -> Options {
+        Options {
+            state_dir: dir.join("state"),
+            netns_dir: dir.join("netns"),
+            bridge: BridgeOptions::default(),
+            dns: DnsOptions::default(),
+            host_gateway: Vec::new(),
+            address_pools: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn predefined_networks_keep_their_ids() {
+        let dir = tempfile::tempdir().unwrap();
+        let ids = || {
+            let networks = Networks::open(options(dir.path()), EventBus::default()).unwrap();
+            ["bridge", "host", "none"].map(|name| networks.resolve(name).unwrap().id.clone())
+        };
+        assert_eq!(ids(), ids());
+    }
+
+    #[test]
+    fn networks_are_found_by_id_name_and_prefix() {
+        let dir = tempfile::tempdir().unwrap();
+        let networks = Networks::open(options(dir.path()), EventBus::default()).unwrap();
+        let host = networks.resolve("host").unwrap();
+        assert_eq!(networks.resolve(host.id.as_str()).unwrap().name, "host");
+        assert_eq!(networks.resolve(host.id.short()).unwrap().name, "host");
+        assert!(matches!(networks.resolve("nowhere"), Err(NetworkError::NotFound(_))));
+        assert!(matches!(networks.resolve(""), Err(NetworkError::NotFound(_))));
+    }
+}

@@ -1,1 +1,3 @@
 //! System calls behind safe functions. With `shim`, the only place for `unsafe`.
+
+pub mod netns;
