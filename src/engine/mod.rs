@@ -1,1 +1,9 @@
-//! (to come)
+//! Use cases that touch several kinds of objects, and start-up recovery. Holds the parts; never grows into the object
+//! that knows everything.
+
+use crate::events::EventBus;
+
+/// The engine's parts.
+pub struct Engine {
+    pub events: EventBus,
+}

@@ -1,3 +1,4 @@
 //! System calls behind safe functions. With `shim`, the only place for `unsafe`.
 
 pub mod netns;
+pub mod socket;

@@ -1,0 +1,167 @@
+//! Binds every operation to its handler: the one place that says what is served.
+//!
+//! The match is exhaustive and each handler takes its operation's own parameters, so that a missing handler, a
+//! handler of another operation and an operation that is gone from the specification do not compile.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::api::call::{Incoming, Outcome};
+use crate::api::error::ApiError;
+use crate::api::handlers::system;
+use crate::api::spec::{Operation, params};
+
+/// Boxed one by one: a single future of all handlers would have the size of the largest for every request.
+type Running = Pin<Box<dyn Future<Output = Outcome> + Send>>;
+
+macro_rules! bind {
+    (served { $($operation:ident => $handler:path,)* } not_yet { $($to_come:ident,)* }) => {
+        /// Decodes the parameters of a request and runs its handler.
+        pub fn call(incoming: Incoming) -> Running {
+            match incoming.operation {
+                $(Operation::$operation => match incoming.decode::<params::$operation>() {
+                    Ok(call) => Box::pin($handler(call)),
+                    Err(error) => Box::pin(std::future::ready(Err(error))),
+                },)*
+                $(Operation::$to_come)|* => Box::pin(std::future::ready(Err(ApiError::not_yet(incoming.operation)))),
+            }
+        }
+    };
+}
+
+bind! {
+    served {
+        SystemPing => system::ping,
+        SystemPingHead => system::ping_head,
+    }
+
+    // Answered with 501, those of the swarm with what dockerd says when it is off.
+    not_yet {
+        // System
+        SystemAuth,
+        SystemDataUsage,
+        SystemEvents,
+        SystemInfo,
+        SystemVersion,
+        // Container
+        CheckpointCreate,
+        CheckpointDelete,
+        CheckpointList,
+        ContainerArchive,
+        ContainerArchiveInfo,
+        ContainerAttach,
+        ContainerAttachWebsocket,
+        ContainerChanges,
+        ContainerCreate,
+        ContainerDelete,
+        ContainerExport,
+        ContainerInspect,
+        ContainerKill,
+        ContainerList,
+        ContainerLogs,
+        ContainerPause,
+        ContainerPrune,
+        ContainerRename,
+        ContainerResize,
+        ContainerRestart,
+        ContainerStart,
+        ContainerStats,
+        ContainerStop,
+        ContainerTop,
+        ContainerUnpause,
+        ContainerUpdate,
+        ContainerWait,
+        PutContainerArchive,
+        // Exec
+        ContainerExec,
+        ExecInspect,
+        ExecResize,
+        ExecStart,
+        // Image
+        BuildCancel,
+        BuildPrune,
+        ImageAttestations,
+        ImageBuild,
+        ImageCommit,
+        ImageCreate,
+        ImageDelete,
+        ImageGet,
+        ImageGetAll,
+        ImageHistory,
+        ImageInspect,
+        ImageList,
+        ImageLoad,
+        ImagePrune,
+        ImagePush,
+        ImageSearch,
+        ImageTag,
+        // Volume
+        VolumeCreate,
+        VolumeDelete,
+        VolumeInspect,
+        VolumeList,
+        VolumePrune,
+        VolumeUpdate,
+        // Network
+        NetworkConnect,
+        NetworkCreate,
+        NetworkDelete,
+        NetworkDisconnect,
+        NetworkInspect,
+        NetworkList,
+        NetworkPrune,
+        // Distribution
+        DistributionInspect,
+        // Session
+        Grpc,
+        Session,
+        // Plugin
+        GetPluginPrivileges,
+        PluginCreate,
+        PluginDelete,
+        PluginDisable,
+        PluginEnable,
+        PluginInspect,
+        PluginList,
+        PluginPull,
+        PluginPush,
+        PluginSet,
+        PluginUpgrade,
+        // Swarm
+        SwarmInit,
+        SwarmInspect,
+        SwarmJoin,
+        SwarmLeave,
+        SwarmUnlock,
+        SwarmUnlockkey,
+        SwarmUpdate,
+        // Node
+        NodeDelete,
+        NodeInspect,
+        NodeList,
+        NodeUpdate,
+        // Service
+        ServiceCreate,
+        ServiceDelete,
+        ServiceInspect,
+        ServiceList,
+        ServiceLogs,
+        ServiceUpdate,
+        // Task
+        TaskInspect,
+        TaskList,
+        TaskLogs,
+        // Secret
+        SecretCreate,
+        SecretDelete,
+        SecretInspect,
+        SecretList,
+        SecretUpdate,
+        // Config
+        ConfigCreate,
+        ConfigDelete,
+        ConfigInspect,
+        ConfigList,
+        ConfigUpdate,
+    }
+}

@@ -1,0 +1,172 @@
+//! Drives one client's connection: HTTP/1.1 until it ends or a handler takes the socket.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::api::Api;
+use crate::api::hijack::{ClientIo, Connection, Taken};
+
+/// Serves a connection to its end. When `closing` becomes true, it ends after the request at hand.
+pub async fn serve(api: Arc<Api>, io: ClientIo, mut closing: watch::Receiver<bool>) -> Result<(), hyper::Error> {
+    let (connection, asked) = Connection::new(io.peer());
+    let service = service_fn(move |mut request: http::Request<Incoming>| {
+        request.extensions_mut().insert(connection.clone());
+        let api = api.clone();
+        async move { Ok::<_, std::convert::Infallible>(api.handle(request.map(Body::new)).await) }
+    });
+    // Names as dockerd writes them: people grep for them.
+    let http = http1::Builder::new().title_case_headers(true).serve_connection(TokioIo::new(io), service);
+    let mut connection = Driven { http: Some(http), asked };
+    let mut closed = pin!(closing.wait_for(|closing| *closing));
+    let mut is_closing = false;
+    std::future::poll_fn(|cx| {
+        if !is_closing && closed.as_mut().poll(cx).is_ready() {
+            is_closing = true;
+            connection.close();
+        }
+        connection.poll(cx)
+    })
+    .await
+}
+
+type Http<S> = http1::Connection<TokioIo<ClientIo>, S>;
+
+struct Driven<S: hyper::service::HttpService<Incoming>> {
+    http: Option<Http<S>>,
+    asked: mpsc::Receiver<oneshot::Sender<Taken>>,
+}
+
+impl<S> Driven<S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn close(&mut self) {
+        if let Some(http) = &mut self.http {
+            std::pin::Pin::new(http).graceful_shutdown();
+        }
+    }
+
+    /// Ends with the connection, or when it was handed to a handler that asked for it.
+    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        let Some(http) = &mut self.http else { return Poll::Ready(Ok(())) };
+        if let Poll::Ready(result) = std::pin::Pin::new(http).poll(cx) {
+            return Poll::Ready(result);
+        }
+        match self.asked.poll_recv(cx) {
+            Poll::Ready(Some(asker)) => {
+                self.hand_over(asker);
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// The asking handler runs in a task of its own, so that it survives the connection's end here.
+    fn hand_over(&mut self, asker: oneshot::Sender<Taken>) {
+        if let Some(http) = self.http.take() {
+            let parts = http.into_parts();
+            // An asker that is gone needs nothing; the socket closes.
+            let _ = asker.send((parts.io.into_inner(), Bytes::from(parts.read_buf)));
+        }
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream as StdStream;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::api::hijack::ClientSocket;
+
+    const HEAD: &str = "HTTP/1.1 101 UPGRADED\r\n\r\n";
+
+    /// A daemon's end and a client's end.
+    fn pair() -> (ClientIo, StdStream) {
+        let (ours, client) = StdStream::pair().unwrap();
+        ours.set_nonblocking(true).unwrap();
+        client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        (ClientIo::Unix(tokio::net::UnixStream::from_std(ours).unwrap()), client)
+    }
+
+    /// Serves a connection whose only handler takes it out of HTTP.
+    async fn take_after_request(io: ClientIo) -> ClientSocket {
+        let (connection, asked) = Connection::new(io.peer());
+        let (given, gets) = oneshot::channel();
+        let given = std::sync::Mutex::new(Some(given));
+        let service = service_fn(move |_: http::Request<Incoming>| {
+            let (connection, given) = (connection.clone(), given.lock().unwrap().take().unwrap());
+            tokio::spawn(async move { given.send(connection.take(HEAD).await.unwrap()).unwrap() });
+            std::future::pending::<Result<http::Response<Body>, Infallible>>()
+        });
+        let http = http1::Builder::new().serve_connection(TokioIo::new(io), service);
+        let mut driven = Driven { http: Some(http), asked };
+        std::future::poll_fn(|cx| driven.poll(cx)).await.unwrap();
+        gets.await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_hijacked_socket_comes_with_what_was_sent_early() {
+        let (io, mut client) = pair();
+        client.write_all(b"POST /exec/x/start HTTP/1.1\r\nHost: d\r\n\r\nearly").unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut head = [0; 256];
+            let length = client.read(&mut head).unwrap();
+            client.write_all(b"late").unwrap();
+            (client, String::from_utf8(head[..length].to_vec()).unwrap())
+        });
+        let socket = take_after_request(io).await;
+        let (mut client, head) = reader.join().unwrap();
+        assert_eq!(head, HEAD);
+        let mut ours = StdStream::from(socket.socket);
+        ours.set_nonblocking(false).unwrap();
+        let mut late = [0; 4];
+        ours.read_exact(&mut late).unwrap();
+        assert_eq!((&socket.buffered[..], &late[..]), (&b"early"[..], &b"late"[..]));
+        ours.write_all(b"out").unwrap();
+        drop(ours);
+        let mut rest = String::new();
+        client.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "out");
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn payload_is_never_read_together_with_the_head() {
+        for delay in [0, 1, 5] {
+            let (io, mut client) = pair();
+            client.write_all(b"POST /x HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n").unwrap();
+            let reader = std::thread::spawn(move || {
+                std::thread::sleep(Duration::from_millis(delay));
+                let mut first = [0; 4096];
+                let length = client.read(&mut first).unwrap();
+                String::from_utf8(first[..length].to_vec()).unwrap()
+            });
+            let socket = take_after_request(io).await;
+            let mut ours = StdStream::from(socket.socket);
+            // The reader may be gone by now, having read the head.
+            let _ = ours.write_all(b"payload");
+            assert_eq!(reader.join().unwrap(), HEAD, "after {delay} ms");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_does_not_read_is_not_waited_for() {
+        let (io, mut client) = pair();
+        client.write_all(b"POST /x HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+        tokio::time::timeout(Duration::from_secs(2), take_after_request(io)).await.expect("patience is short");
+        drop(client);
+    }
+}

@@ -1,0 +1,152 @@
+//! Errors as a client sees them. The only place that chooses status codes: each error of the domain has one `From`
+//! here, with one wildcard-free match.
+
+use axum::response::Response;
+use http::StatusCode;
+
+use crate::api::auth_header::InvalidAuth;
+use crate::api::body::BodyError;
+use crate::api::decode::DecodeError;
+use crate::api::filters::InvalidFilters;
+use crate::api::hijack::HijackError;
+use crate::api::respond;
+use crate::api::spec::{Operation, Tag};
+use crate::api::versions::UnsupportedVersion;
+
+/// A status code and dockerd's text.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    pub status: StatusCode,
+    pub message: String,
+}
+
+impl ApiError {
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// 400
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    /// 404
+    pub fn not_found(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// 409
+    pub fn conflict(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, message)
+    }
+
+    /// 500
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
+    }
+
+    /// 404 for a path that means nothing.
+    pub fn no_such_page() -> Self {
+        Self::not_found("page not found")
+    }
+
+    /// The answer of an operation that is still to come. Those of the swarm say what dockerd says when it is off.
+    pub fn not_yet(operation: Operation) -> Self {
+        let route = operation.route();
+        match (operation, route.tag) {
+            (Operation::SwarmLeave, _) => Self::new(StatusCode::SERVICE_UNAVAILABLE, NOT_IN_A_SWARM),
+            (Operation::SwarmInit | Operation::SwarmJoin, _) => Self::to_come(route.name, route.method, route.path),
+            (_, Tag::Swarm | Tag::Node | Tag::Service | Tag::Task | Tag::Secret | Tag::Config) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, NO_SWARM_MANAGER)
+            }
+            _ => Self::to_come(route.name, route.method, route.path),
+        }
+    }
+
+    fn to_come(name: &str, method: &str, path: &str) -> Self {
+        let message = format!("slipway does not support {name} ({method} {path}) yet");
+        Self::new(StatusCode::NOT_IMPLEMENTED, message)
+    }
+
+    /// The response: JSON, or for 304 nothing.
+    pub fn into_response(self) -> Response {
+        if self.status == StatusCode::NOT_MODIFIED {
+            return respond::empty(StatusCode::NOT_MODIFIED);
+        }
+        respond::json(self.status, &serde_json::json!({ "message": self.message }))
+    }
+}
+
+const NO_SWARM_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
+                                to connect this node to swarm and try again.";
+const NOT_IN_A_SWARM: &str = "This node is not part of a swarm";
+
+impl From<UnsupportedVersion> for ApiError {
+    fn from(error: UnsupportedVersion) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<DecodeError> for ApiError {
+    fn from(error: DecodeError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<InvalidFilters> for ApiError {
+    fn from(error: InvalidFilters) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<InvalidAuth> for ApiError {
+    fn from(error: InvalidAuth) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<BodyError> for ApiError {
+    fn from(error: BodyError) -> Self {
+        let status = match &error {
+            BodyError::NoContentType
+            | BodyError::ContentType { .. }
+            | BodyError::Json(_)
+            | BodyError::Trailing
+            | BodyError::Interrupted(_) => StatusCode::BAD_REQUEST,
+            BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<HijackError> for ApiError {
+    fn from(error: HijackError) -> Self {
+        match error {
+            HijackError::NotPossible | HijackError::Gone | HijackError::Io(_) => Self::internal(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn swarm_operations_say_that_there_is_no_swarm() {
+        for (operation, status) in [
+            (Operation::SwarmInspect, 503),
+            (Operation::NodeList, 503),
+            (Operation::SecretCreate, 503),
+            (Operation::SwarmLeave, 503),
+            (Operation::SwarmInit, 501),
+            (Operation::ImageBuild, 501),
+        ] {
+            assert_eq!(ApiError::not_yet(operation).status, status, "{operation:?}");
+        }
+        assert_eq!(
+            ApiError::not_yet(Operation::ImageBuild).message,
+            "slipway does not support ImageBuild (POST /build) yet"
+        );
+    }
+}

@@ -1,0 +1,30 @@
+//! Operations of the tag System.
+
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, PRAGMA};
+use http::{HeaderValue, StatusCode};
+
+use crate::api::call::{Call, Outcome};
+use crate::api::respond;
+use crate::api::spec::params;
+
+/// `GET /_ping`
+pub async fn ping(_call: Call<params::SystemPing>) -> Outcome {
+    Ok(with_ping_headers(respond::bytes(StatusCode::OK, PLAIN, "OK")))
+}
+
+/// `HEAD /_ping`
+pub async fn ping_head(_call: Call<params::SystemPingHead>) -> Outcome {
+    Ok(with_ping_headers(respond::bytes(StatusCode::OK, PLAIN, "")))
+}
+
+const PLAIN: &str = "text/plain; charset=utf-8";
+
+fn with_ping_headers(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-store, must-revalidate"));
+    headers.insert(PRAGMA, HeaderValue::from_static("no-cache"));
+    headers.insert("Builder-Version", HeaderValue::from_static("2"));
+    headers.insert("Swarm", HeaderValue::from_static("inactive"));
+    response
+}
