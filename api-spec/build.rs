@@ -103,7 +103,8 @@ fn correct(operations: &mut [Operation], mut additions: BTreeMap<String, BTreeMa
 fn version(code: &mut String, newest: &str) {
     writeln!(code, "/// The newest API version of the specification.").expect("a String grows");
     writeln!(code, "pub const NEWEST_VERSION: &str = {newest:?};").expect("a String grows");
-    writeln!(code, "/// The minor number of the newest API version of the specification.").expect("a String grows");
+    writeln!(code, "/// The minor number of the newest API version of the specification.")
+        .expect("a String grows");
     writeln!(code, "pub const NEWEST_MINOR: u16 = {};", minor(newest)).expect("a String grows");
 }
 
@@ -118,7 +119,8 @@ fn operation_enum(code: &mut String, operations: &[Operation]) {
 
 /// Rows of method, text before and after the parameter of the path, operation and its group.
 fn routes(code: &mut String, operations: &[Operation]) {
-    writeln!(code, "/// All routes in the order of the specification.\npub const ROUTES: &[Route] = &[").expect("a String grows");
+    writeln!(code, "/// All routes in the order of the specification.\npub const ROUTES: &[Route] = &[")
+        .expect("a String grows");
     for operation in operations {
         let Operation { id, tag, method, path, .. } = operation;
         let since = operation.from.as_deref().map_or(0, minor);

@@ -25,7 +25,11 @@ pub struct RegistryAuth {
 // Secrets are not written to logs.
 impl std::fmt::Debug for RegistryAuth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "RegistryAuth {{ username: {:?}, serveraddress: {:?}, .. }}", self.username, self.serveraddress)
+        write!(
+            f,
+            "RegistryAuth {{ username: {:?}, serveraddress: {:?}, .. }}",
+            self.username, self.serveraddress
+        )
     }
 }
 
@@ -50,7 +54,8 @@ impl RegistryAuth {
         if header.is_empty() {
             return Ok(Self::default());
         }
-        let bytes = URL_SAFE.decode(header).or_else(|_| STANDARD.decode(header)).map_err(|_| InvalidAuth::Base64)?;
+        let bytes =
+            URL_SAFE.decode(header).or_else(|_| STANDARD.decode(header)).map_err(|_| InvalidAuth::Base64)?;
         let read: Option<Self> = serde_json::from_slice(&bytes).map_err(InvalidAuth::Json)?;
         Ok(read.unwrap_or_default().unpacked())
     }

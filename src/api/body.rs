@@ -37,7 +37,11 @@ pub enum Absent {
 }
 
 /// Reads one JSON document; `null` is the same as `{}`.
-pub async fn json<T: DeserializeOwned>(headers: &HeaderMap, body: Body, absent: Absent) -> Result<T, BodyError> {
+pub async fn json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    absent: Absent,
+) -> Result<T, BodyError> {
     check_content_type(headers)?;
     let bytes = read(body, JSON_LIMIT).await?;
     if bytes.trim_ascii().is_empty() {
@@ -60,7 +64,8 @@ pub async fn read(body: Body, limit: usize) -> Result<Bytes, BodyError> {
 
 /// JSON is asked for if there is a body; without one, any or no type is fine.
 fn check_content_type(headers: &HeaderMap) -> Result<(), BodyError> {
-    let header = headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
+    let header =
+        headers.get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned());
     let Some(header) = header.filter(|header| !header.is_empty()) else {
         return match has_body(headers) {
             true => Err(BodyError::NoContentType),
@@ -68,7 +73,11 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), BodyError> {
         };
     };
     let kind = header.split(';').next().unwrap_or_default().trim();
-    if kind.eq_ignore_ascii_case("application/json") { Ok(()) } else { Err(BodyError::ContentType { header }) }
+    if kind.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(BodyError::ContentType { header })
+    }
 }
 
 fn has_body(headers: &HeaderMap) -> bool {
@@ -122,11 +131,16 @@ mod tests {
             (Some("application/json"), "{", "invalid JSON: unexpected EOF"),
             (Some("application/json"), "{}{}", "unexpected content after JSON"),
             (None, "{}", "malformed Content-Type header (): mime: no media type"),
-            (Some("text/plain"), "{}", "unsupported Content-Type header (text/plain): must be 'application/json'"),
+            (
+                Some("text/plain"),
+                "{}",
+                "unsupported Content-Type header (text/plain): must be 'application/json'",
+            ),
         ] {
             assert_eq!(read_sample(kind, text, Absent::Refused).await.unwrap_err(), message, "{text}");
         }
-        let wrong = read_sample(Some("application/json"), r#"{"Name":1}"#, Absent::Refused).await.unwrap_err();
+        let wrong =
+            read_sample(Some("application/json"), r#"{"Name":1}"#, Absent::Refused).await.unwrap_err();
         assert!(wrong.starts_with("invalid JSON: "), "{wrong}");
     }
 

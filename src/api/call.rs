@@ -83,7 +83,8 @@ impl<P> Call<P> {
 
     /// The credentials of `X-Registry-Auth`, empty if there are none.
     pub fn registry_auth(&self) -> Result<RegistryAuth, ApiError> {
-        let header = self.headers.get("X-Registry-Auth").map(|value| String::from_utf8_lossy(value.as_bytes()));
+        let header =
+            self.headers.get("X-Registry-Auth").map(|value| String::from_utf8_lossy(value.as_bytes()));
         Ok(RegistryAuth::parse(&header.unwrap_or_default())?)
     }
 

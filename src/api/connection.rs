@@ -16,7 +16,11 @@ use crate::api::Api;
 use crate::api::hijack::{ClientIo, Connection, Taken};
 
 /// Serves a connection to its end. When `closing` becomes true, it ends after the request at hand.
-pub async fn serve(api: Arc<Api>, io: ClientIo, mut closing: watch::Receiver<bool>) -> Result<(), hyper::Error> {
+pub async fn serve(
+    api: Arc<Api>,
+    io: ClientIo,
+    mut closing: watch::Receiver<bool>,
+) -> Result<(), hyper::Error> {
     let (connection, asked) = Connection::new(io.peer());
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
@@ -80,7 +84,6 @@ where
         }
     }
 }
-
 
 #[cfg(test)]
 mod tests {
@@ -147,7 +150,9 @@ mod tests {
     async fn payload_is_never_read_together_with_the_head() {
         for delay in [0, 1, 5] {
             let (io, mut client) = pair();
-            client.write_all(b"POST /x HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n").unwrap();
+            client
+                .write_all(b"POST /x HTTP/1.1\r\nHost: d\r\nUpgrade: tcp\r\nConnection: Upgrade\r\n\r\n")
+                .unwrap();
             let reader = std::thread::spawn(move || {
                 std::thread::sleep(Duration::from_millis(delay));
                 let mut first = [0; 4096];
@@ -166,7 +171,9 @@ mod tests {
     async fn a_client_that_does_not_read_is_not_waited_for() {
         let (io, mut client) = pair();
         client.write_all(b"POST /x HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
-        tokio::time::timeout(Duration::from_secs(2), take_after_request(io)).await.expect("patience is short");
+        tokio::time::timeout(Duration::from_secs(2), take_after_request(io))
+            .await
+            .expect("patience is short");
         drop(client);
     }
 }

@@ -105,7 +105,12 @@ impl<'a> Decoder<'a> {
     }
 
     /// A number of rows or columns; it must be there.
-    pub fn size(&self, key: &str, span: RangeInclusive<u16>, words: &'static str) -> Result<u32, DecodeError> {
+    pub fn size(
+        &self,
+        key: &str,
+        span: RangeInclusive<u16>,
+        words: &'static str,
+    ) -> Result<u32, DecodeError> {
         let text = self.text(key, span).unwrap_or_default();
         let number = match text.starts_with('+') {
             true => Err(NumberFault::Syntax),
@@ -159,7 +164,8 @@ mod tests {
     fn decode<P: Decode>(names: &[&str], query: &str, minor: u16) -> Result<P, String> {
         let form = Form::parse(query).map_err(|error| error.to_string())?;
         let names = names.iter().map(|name| (*name).to_owned()).collect();
-        P::decode(&mut Decoder::new(names, &form, ApiVersion::of_minor(minor))).map_err(|error| error.to_string())
+        P::decode(&mut Decoder::new(names, &form, ApiVersion::of_minor(minor)))
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -187,7 +193,10 @@ mod tests {
     fn numbers_are_refused_in_dockerds_words() {
         for (query, message) in [
             ("limit=abc", "strconv.Atoi: parsing \"abc\": invalid syntax"),
-            ("limit=99999999999999999999", "strconv.Atoi: parsing \"99999999999999999999\": value out of range"),
+            (
+                "limit=99999999999999999999",
+                "strconv.Atoi: parsing \"99999999999999999999\": value out of range",
+            ),
             ("limit=1;2", "invalid semicolon separator in query"),
             ("filters=x", "invalid filter"),
         ] {

@@ -56,7 +56,9 @@ impl ApiError {
         let route = operation.route();
         match (operation, route.tag) {
             (Operation::SwarmLeave, _) => Self::new(StatusCode::SERVICE_UNAVAILABLE, NOT_IN_A_SWARM),
-            (Operation::SwarmInit | Operation::SwarmJoin, _) => Self::to_come(route.name, route.method, route.path),
+            (Operation::SwarmInit | Operation::SwarmJoin, _) => {
+                Self::to_come(route.name, route.method, route.path)
+            }
             (_, Tag::Swarm | Tag::Node | Tag::Service | Tag::Task | Tag::Secret | Tag::Config) => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, NO_SWARM_MANAGER)
             }
@@ -123,7 +125,9 @@ impl From<BodyError> for ApiError {
 impl From<HijackError> for ApiError {
     fn from(error: HijackError) -> Self {
         match error {
-            HijackError::NotPossible | HijackError::Gone | HijackError::Io(_) => Self::internal(error.to_string()),
+            HijackError::NotPossible | HijackError::Gone | HijackError::Io(_) => {
+                Self::internal(error.to_string())
+            }
         }
     }
 }

@@ -164,7 +164,8 @@ mod tests {
         }
         assert!(filters.prefix("id", "abc") && !filters.prefix("id", "cab") && filters.prefix("other", "x"));
         let labels = |pairs: &'static [(&'static str, &'static str)]| {
-            filters.labels("label", |key| pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| *value))
+            filters
+                .labels("label", |key| pairs.iter().find(|(name, _)| *name == key).map(|(_, value)| *value))
         };
         assert!(labels(&[("a", "1"), ("b", "x")]));
         assert!(!labels(&[("a", "2"), ("b", "x")]));

@@ -25,12 +25,12 @@ impl Lifetime {
     /// That of an operation: what only reads, waits or streams ends with the client.
     pub fn of(operation: Operation) -> Self {
         use Operation::{
-            ContainerAttach, ContainerWait, ExecStart, Grpc, ImageBuild, ImageCreate, ImageLoad, ImagePush, PluginPull,
-            PluginPush, PluginUpgrade, Session,
+            ContainerAttach, ContainerWait, ExecStart, Grpc, ImageBuild, ImageCreate, ImageLoad, ImagePush,
+            PluginPull, PluginPush, PluginUpgrade, Session,
         };
         match operation {
-            ContainerAttach | ContainerWait | ExecStart | Grpc | ImageBuild | ImageCreate | ImageLoad | ImagePush
-            | PluginPull | PluginPush | PluginUpgrade | Session => Self::Client,
+            ContainerAttach | ContainerWait | ExecStart | Grpc | ImageBuild | ImageCreate | ImageLoad
+            | ImagePush | PluginPull | PluginPush | PluginUpgrade | Session => Self::Client,
             other if matches!(other.route().method, "GET" | "HEAD") => Self::Client,
             _ => Self::Work,
         }

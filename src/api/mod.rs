@@ -129,8 +129,12 @@ fn is_form(route: &Route, parts: &http::request::Parts) -> bool {
 }
 
 /// The headers of every response.
-pub(crate) const COMMON_HEADERS: [(&str, &str); 4] =
-    [("Api-Version", NEWEST_VERSION), ("Docker-Experimental", "false"), ("Ostype", "linux"), ("Server", SERVER)];
+pub(crate) const COMMON_HEADERS: [(&str, &str); 4] = [
+    ("Api-Version", NEWEST_VERSION),
+    ("Docker-Experimental", "false"),
+    ("Ostype", "linux"),
+    ("Server", SERVER),
+];
 
 /// A path with empty, `.` or `..` parts is answered with where it leads, as Go's router does: clients that ask for a
 /// thing without a name get the list instead.

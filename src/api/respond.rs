@@ -26,7 +26,11 @@ pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {
         Ok(line) => bytes(status, JSON, line),
         Err(error) => {
             tracing::error!(%error, "a response cannot be written as JSON");
-            bytes(StatusCode::INTERNAL_SERVER_ERROR, JSON, Bytes::from_static(b"{\"message\":\"encoding failed\"}\n"))
+            bytes(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                JSON,
+                Bytes::from_static(b"{\"message\":\"encoding failed\"}\n"),
+            )
         }
     }
 }

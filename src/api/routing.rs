@@ -124,9 +124,13 @@ mod tests {
 
     #[test]
     fn other_methods_and_paths_have_no_route() {
-        for (method, path) in
-            [("HEAD", "/info"), ("GET", "/containers/create"), ("GET", "/nowhere"), ("POST", "/_ping"), ("GET", "/")]
-        {
+        for (method, path) in [
+            ("HEAD", "/info"),
+            ("GET", "/containers/create"),
+            ("GET", "/nowhere"),
+            ("POST", "/_ping"),
+            ("GET", "/"),
+        ] {
             assert!(find(method, path).is_none(), "{method} {path}");
         }
     }
