@@ -6,3 +6,4 @@ pub mod durable;
 pub mod id;
 pub mod sys;
 pub mod time;
+pub mod units;

@@ -22,12 +22,12 @@ impl Timestamp {
     }
 
     /// From nanoseconds since the Unix epoch.
-    pub fn from_nanos(nanos: i64) -> Self {
+    pub const fn from_nanos(nanos: i64) -> Self {
         Self(nanos)
     }
 
     /// Nanoseconds since the Unix epoch; that of the year 1 is out of range and given as `i64::MIN`.
-    pub fn nanos(self) -> i64 {
+    pub const fn nanos(self) -> i64 {
         self.0
     }
 
