@@ -1,0 +1,86 @@
+//! What a scenario is: a name, what it needs, and a body that gets a running engine.
+
+use serde_json::Value;
+
+use super::daemon::Daemon;
+use super::engine::Engine;
+
+/// What a scenario needs of its engine.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    pub image: Image,
+    pub engines: Engines,
+    /// Further flags of the daemon.
+    pub flags: Vec<String>,
+    /// The content of daemon.json.
+    pub file: Option<Value>,
+}
+
+/// Whether the engine has an image at the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Image {
+    /// `busybox:latest` is loaded.
+    #[default]
+    Busybox,
+    None,
+}
+
+/// Which engines the scenario is about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Engines {
+    /// What Docker's users rely on: Debian's dockerd passes it too.
+    #[default]
+    Both,
+    /// What dockerd 20.10 lacks or does otherwise on purpose; the scenario says why.
+    Slipway,
+}
+
+impl Setup {
+    /// Everything by default: both engines, busybox loaded.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn without_image(self) -> Self {
+        Self { image: Image::None, ..self }
+    }
+
+    pub fn slipway_only(self) -> Self {
+        Self { engines: Engines::Slipway, ..self }
+    }
+
+    pub fn flags(self, flags: &[&str]) -> Self {
+        Self { flags: flags.iter().map(|&flag| flag.to_owned()).collect(), ..self }
+    }
+
+    pub fn file(self, file: Value) -> Self {
+        Self { file: Some(file), ..self }
+    }
+}
+
+/// Runs one scenario: start, body, nothing left behind, orderly stop.
+pub fn run(name: &str, setup: Setup, body: impl FnOnce(&Daemon)) {
+    if setup.engines == Engines::Slipway && Engine::chosen() == Engine::Dockerd {
+        return;
+    }
+    let daemon = Daemon::start(name, setup);
+    body(&daemon);
+    daemon.finish();
+}
+
+/// Declares a scenario: a test that is handed a running engine.
+///
+/// `scenario!(its_behaviour, |d| { … })` or `scenario!(its_behaviour, Setup::new().flags(&["--init"]), |d| { … })`
+macro_rules! scenario {
+    ($name:ident, |$daemon:ident| $body:block) => {
+        scenario!($name, $crate::harness::scenario::Setup::new(), |$daemon| $body);
+    };
+    ($name:ident, $setup:expr, |$daemon:ident| $body:block) => {
+        #[test]
+        fn $name() {
+            let name = concat!(module_path!(), "::", stringify!($name));
+            $crate::harness::scenario::run(name, $setup, |$daemon: &$crate::harness::daemon::Daemon| $body);
+        }
+    };
+}
+pub(crate) use scenario;

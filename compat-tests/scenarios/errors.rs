@@ -1,0 +1,102 @@
+//! What clients match on: status codes and texts of dockerd.
+
+use serde_json::json;
+
+use crate::harness::scenario::scenario;
+
+scenario!(unknown_objects_are_404_in_dockerd_s_words, |d| {
+    assert_eq!(d.get("/containers/nope/json").expect(404).message(), "No such container: nope");
+    assert_eq!(
+        d.post("/containers/nope/start", &json!(null)).expect(404).message(),
+        "No such container: nope"
+    );
+    let image = d.get("/images/nope/json").expect(404).message();
+    assert!(image.ends_with("No such image: nope:latest"), "{image}");
+    assert_eq!(d.get("/networks/nope").expect(404).message(), "network nope not found");
+    assert_eq!(d.get("/volumes/nope").expect(404).message(), "get nope: no such volume");
+    assert_eq!(d.get("/exec/nope/json").expect(404).message().to_lowercase(), "no such exec instance: nope");
+    assert_eq!(d.get("/nothing/here").expect(404).message(), "page not found");
+});
+
+scenario!(a_name_is_used_once, |d| {
+    let id = d.sh("docker create --name box busybox").ok();
+    let again = d.post("/containers/create?name=box", &json!({"Image": "busybox"})).expect(409).message();
+    assert_eq!(
+        again,
+        format!(
+            "Conflict. The container name \"/box\" is already in use by container \"{id}\". You have to remove (or rename) that container to be able to reuse that name."
+        )
+    );
+    let bad = d.post("/containers/create?name=-x", &json!({"Image": "busybox"})).expect(400).message();
+    assert_eq!(bad, "Invalid container name (-x), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+});
+
+scenario!(rm_frees_the_name_before_it_replies, |d| {
+    for _ in 0..5 {
+        d.sh("docker run --name box busybox true && docker rm box").ok();
+    }
+});
+
+scenario!(starting_what_runs_and_stopping_what_does_not_is_304, |d| {
+    let id = d.sh("docker run -d busybox sleep 1000").ok();
+    d.post(&format!("/containers/{id}/start"), &json!(null)).expect(304);
+    d.post(&format!("/containers/{id}/stop?t=0"), &json!(null)).expect(204);
+    d.post(&format!("/containers/{id}/stop"), &json!(null)).expect(304);
+});
+
+scenario!(a_container_that_does_not_run_refuses_signals_and_execs, |d| {
+    let id = d.sh("docker create --name box busybox").ok();
+    let killed = d.post("/containers/box/kill", &json!(null)).expect(409).message();
+    assert!(
+        killed.to_lowercase().contains("cannot kill container: box")
+            && killed.contains(&format!("{id} is not running")),
+        "{killed}"
+    );
+    let execed = d.post("/containers/box/exec", &json!({"Cmd": ["true"]})).expect(409).message();
+    assert!(execed.to_lowercase().contains(&format!("container {id} is not running")), "{execed}");
+});
+
+scenario!(a_running_container_is_not_removed_without_force, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let refused = d.delete("/containers/box").expect(409).message();
+    assert!(refused.to_lowercase().contains("stop the container before"), "{refused}");
+    d.delete("/containers/box?force=1").expect(204);
+});
+
+scenario!(an_image_in_use_is_kept, |d| {
+    d.sh("docker create --name box busybox").ok();
+    let refused = d.delete("/images/busybox").expect(409).message();
+    assert!(refused.contains("conflict: unable to") && refused.contains("(must be forced)"), "{refused}");
+    d.sh("docker start box; docker rm -f box").ok();
+    d.delete("/images/busybox").expect(200);
+});
+
+scenario!(creating_from_a_missing_image_is_404, |d| {
+    let refused = d.post("/containers/create", &json!({"Image": "nope"})).expect(404).message();
+    assert_eq!(refused, "No such image: nope:latest");
+});
+
+scenario!(bad_bodies_are_400, |d| {
+    let text =
+        crate::harness::http::Request::new("POST", "/containers/create").body("text/plain", b"x".to_vec());
+    assert!(matches!(d.send(text).status(), 400 | 415));
+    let broken = crate::harness::http::Request::new("POST", "/containers/create")
+        .body("application/json", b"{".to_vec());
+    assert!(d.send(broken).status() >= 400);
+    let none =
+        d.post("/containers/create", &json!({"Image": "busybox", "Cmd": [], "HostConfig": {"Memory": 1}}));
+    assert_eq!(none.status(), 400);
+});
+
+scenario!(versions_outside_the_range_are_400, |d| {
+    let new = d.get("/v1.99/containers/json").expect(400).message();
+    assert!(new.starts_with("client version 1.99 is too new. Maximum supported API version is 1."), "{new}");
+    let old = d.get("/v1.10/containers/json").expect(400).text();
+    assert!(old.contains("client version 1.10 is too old. Minimum supported API version is 1."), "{old}");
+});
+
+scenario!(a_busy_port_is_named, |d| {
+    d.sh("docker run -d -p 8080:80 busybox sleep 1000").ok();
+    d.sh("docker run -d --name second -p 8080:80 busybox sleep 1000").fails(125, "port is already allocated");
+    assert_eq!(d.sh("docker inspect -f '{{.State.Status}}' second").ok(), "created");
+});

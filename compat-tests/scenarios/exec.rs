@@ -1,0 +1,62 @@
+//! Exec: more processes in a running container.
+
+use serde_json::json;
+
+use crate::harness::scenario::scenario;
+
+scenario!(exec_reports_its_exit_code, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    d.sh("docker exec box sh -c 'exit 11'").code(11);
+    d.sh("docker exec box no-such-command").code(127);
+    d.sh("docker exec box /etc/passwd").code(126);
+    d.sh("docker exec box sh -c 'kill -9 $$'").code(137);
+});
+
+scenario!(exec_takes_user_directory_and_environment, |d| {
+    d.sh("docker run -d --name box -e A=1 -w /tmp busybox sleep 1000").ok();
+    assert_eq!(d.sh("docker exec box pwd").ok(), "/tmp");
+    assert_eq!(
+        d.sh("docker exec -w /etc -u user -e B=2 box sh -c 'pwd; id -u; echo $A$B'").ok(),
+        "/etc\n1000\n12"
+    );
+    assert_eq!(d.sh("echo through | docker exec -i box cat").ok(), "through");
+});
+
+scenario!(a_detached_exec_is_inspected_until_it_ends, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let exec = d
+        .post(
+            "/containers/box/exec",
+            &json!({"Cmd": ["sh", "-c", "while [ ! -e /go ]; do sleep 0.1; done; exit 9"]}),
+        )
+        .expect(201)
+        .json();
+    let id = exec["Id"].as_str().unwrap();
+    assert_eq!(d.get(&format!("/exec/{id}/json")).expect(200).json()["Running"], json!(false));
+    d.post(&format!("/exec/{id}/start"), &json!({"Detach": true})).expect(200);
+    let running = d.get(&format!("/exec/{id}/json")).expect(200).json();
+    assert_eq!((&running["Running"], &running["ExitCode"]), (&json!(true), &json!(null)));
+    assert_eq!(d.post(&format!("/exec/{id}/start"), &json!({"Detach": true})).status(), 409);
+    d.sh("docker exec box touch /go").ok();
+    crate::harness::poll::eventually("the exec ends", || {
+        d.get(&format!("/exec/{id}/json")).json()["Running"] == json!(false)
+    });
+    assert_eq!(d.get(&format!("/exec/{id}/json")).json()["ExitCode"], json!(9));
+});
+
+scenario!(the_container_s_end_ends_its_execs, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let mut exec = d.sh_running("docker exec box sh -c 'echo here; sleep 1000'");
+    exec.shows("here");
+    d.sh("docker kill box").ok();
+    assert_eq!(exec.exit_code(), 137);
+});
+
+scenario!(a_terminal_of_an_exec_is_resized, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let mut shell = d.terminal("docker exec -it box sh");
+    shell.shows("/ # ");
+    shell.types("stty size; exit\n");
+    shell.shows("24 80");
+    assert_eq!(shell.exit_code(), 0);
+});

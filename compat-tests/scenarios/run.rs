@@ -1,0 +1,199 @@
+//! How a container is made from its flags, and how its end is told.
+
+use crate::harness::scenario::{Setup, scenario};
+
+scenario!(the_exit_code_of_the_command_is_the_cli_s, |d| {
+    for code in [0, 1, 42, 255] {
+        d.sh(&format!("docker run --rm busybox sh -c 'exit {code}'")).code(code);
+    }
+});
+
+scenario!(a_command_that_is_not_there_is_127, |d| {
+    let ended = d.sh("docker run --name box busybox no-such-command");
+    ended.fails(127, "executable file not found in $PATH");
+    assert_eq!(d.sh("docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' box").ok(), "created 127");
+    d.sh("docker run --rm busybox /no/such/path").fails(127, "no such file or directory");
+});
+
+scenario!(a_command_that_cannot_be_executed_is_126, |d| {
+    d.sh("docker run --rm busybox /etc/passwd").fails(126, "permission denied");
+    d.sh("docker run --rm busybox /etc").code(126);
+});
+
+scenario!(an_engine_error_is_125, |d| {
+    d.sh("docker run --rm --memory 1k busybox true").fails(125, "Minimum memory limit allowed is 6MB");
+    d.sh("docker run --rm --network nowhere busybox true").fails(125, "network nowhere not found");
+});
+
+scenario!(a_killed_command_is_128_and_the_signal, |d| {
+    for (signal, code) in [("KILL", 137), ("USR1", 138)] {
+        let mut run =
+            d.sh_running("exec docker run --rm --name box busybox sh -c 'echo ready; exec sleep 1000'");
+        run.shows("ready");
+        d.sh(&format!("docker kill -s {signal} box")).ok();
+        assert_eq!(run.exit_code(), code);
+    }
+});
+
+scenario!(rm_removes_the_container_and_its_anonymous_volumes, |d| {
+    d.sh("docker run --rm -v /anonymous -v named:/named busybox true").ok();
+    assert_eq!(d.sh("docker ps -aq; docker volume ls -q").ok(), "named");
+});
+
+scenario!(environment_user_directory_and_hostname, |d| {
+    let run = |flags: &str, command: &str| d.sh(&format!("docker run --rm {flags} busybox {command}")).ok();
+    assert_eq!(
+        run("-e A=b -e C=", "sh -c 'echo $A,$C,$HOME,$PATH'"),
+        "b,,/root,/usr/sbin:/usr/bin:/sbin:/bin"
+    );
+    assert_eq!(run("-u user", "sh -c 'id -u; id -g; id -G; echo $HOME'"), "1000\n1000\n1000 2000\n/home");
+    assert_eq!(run("-u 7:8", "sh -c 'id -u; id -g'"), "7\n8");
+    assert_eq!(run("-u 0 --group-add 2000 --group-add 99", "id -G"), "0 99 2000");
+    assert_eq!(run("-w /made/here", "pwd"), "/made/here");
+    assert_eq!(run("-h box.example", "sh -c 'hostname; cat /etc/hostname'"), "box.example\nbox.example");
+});
+
+scenario!(the_hostname_is_the_short_id, |d| {
+    let id = d.sh("docker run -d busybox hostname").ok();
+    d.sh(&format!("docker wait {id}")).ok();
+    assert_eq!(d.sh(&format!("docker logs {id}")).ok(), id[..12]);
+});
+
+scenario!(an_unknown_user_is_refused, |d| {
+    d.sh("docker run --rm -u nobody-here busybox true").fails(125, "unable to find user nobody-here");
+});
+
+scenario!(entrypoint_and_command_combine, |d| {
+    assert_eq!(d.sh("docker run --rm --entrypoint echo busybox a b").ok(), "a b");
+    assert_eq!(d.sh("docker run --rm --entrypoint /bin/busybox busybox echo c").ok(), "c");
+});
+
+scenario!(init_reaps_and_forwards, |d| {
+    assert_eq!(d.sh("docker run --rm --init busybox sh -c 'cat /proc/1/comm'").ok().contains("init"), true);
+    d.sh("docker run --rm --init busybox sh -c 'exit 9'").code(9);
+    d.sh("docker run -d --init --name box busybox sleep 1000").ok();
+    d.sh("docker stop -t 30 box").ok();
+    assert_eq!(d.sh("docker inspect -f '{{.State.ExitCode}}' box").ok(), "143");
+});
+
+scenario!(a_read_only_root_refuses_writes, |d| {
+    d.sh("docker run --rm --read-only busybox touch /x").fails(1, "Read-only file system");
+    d.sh("docker run --rm --read-only --tmpfs /t busybox touch /t/x").ok();
+});
+
+scenario!(the_default_set_of_capabilities, |d| {
+    let status = d.sh("docker run --rm busybox grep Cap /proc/self/status").ok();
+    let set = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap().to_owned();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    for name in ["CapPrm", "CapEff", "CapBnd"] {
+        assert_eq!(set(name), "00000000a80425fb", "{name}");
+    }
+    for name in ["CapInh", "CapAmb"] {
+        assert_eq!(set(name), "0000000000000000", "{name}");
+    }
+});
+
+scenario!(capabilities_are_added_and_dropped, |d| {
+    let effective = |flags: &str| {
+        let line = d.sh(&format!("docker run --rm {flags} busybox grep CapEff /proc/self/status")).ok();
+        line.split_whitespace().nth(1).unwrap().to_owned()
+    };
+    assert_eq!(effective("--cap-drop ALL"), "0000000000000000");
+    assert_eq!(effective("--cap-drop ALL --cap-add NET_ADMIN"), "0000000000001000");
+    assert_eq!(effective("--cap-drop CHOWN"), "00000000a80425fa");
+    assert_eq!(effective("-u 1000"), "0000000000000000");
+});
+
+scenario!(seccomp_and_no_new_privileges, |d| {
+    let mode = |flags: &str| {
+        d.sh(&format!("docker run --rm {flags} busybox grep -E '^(Seccomp|NoNewPrivs):' /proc/self/status"))
+            .ok()
+    };
+    assert_eq!(mode(""), "NoNewPrivs:\t0\nSeccomp:\t2");
+    assert_eq!(mode("--security-opt seccomp=unconfined"), "NoNewPrivs:\t0\nSeccomp:\t0");
+    assert_eq!(mode("--security-opt no-new-privileges"), "NoNewPrivs:\t1\nSeccomp:\t2");
+    d.sh("docker run --rm busybox unshare -m true").fails(1, "Operation not permitted");
+});
+
+// Debian's dockerd cannot do it where the machine itself lacks a capability.
+scenario!(a_privileged_container_may_do_what_the_host_may, Setup::new().slipway_only(), |d| {
+    d.sh("docker run --rm --privileged busybox unshare -m true").ok();
+    d.sh("docker run --rm --privileged busybox test -e /dev/kmsg").ok();
+    d.sh("docker run --rm --privileged busybox sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'").ok();
+});
+
+scenario!(kernel_files_are_masked_or_read_only, |d| {
+    assert_eq!(
+        d.sh("docker run --rm busybox sh -c 'ls /sys/firmware | wc -l; wc -c </proc/keys'").ok(),
+        "0\n0"
+    );
+    d.sh("docker run --rm busybox sh -c 'echo 1 >/proc/sys/kernel/panic'").fails(1, "Read-only file system");
+    d.sh("docker run --rm busybox sh -c 'echo b >/proc/sysrq-trigger'").fails(1, "Read-only file system");
+    d.sh("docker run --rm busybox mkdir /sys/fs/cgroup/memory/x").code(1);
+});
+
+scenario!(the_devices_of_a_container, |d| {
+    let names = d.sh("docker run --rm busybox ls /dev").ok();
+    // /dev/core is there where the kernel has /proc/kcore.
+    let names: Vec<_> = names.split_whitespace().filter(|&name| name != "core").collect();
+    assert_eq!(
+        names,
+        [
+            "fd", "full", "mqueue", "null", "ptmx", "pts", "random", "shm", "stderr", "stdin", "stdout",
+            "tty", "urandom", "zero"
+        ]
+    );
+    d.sh("docker run --rm --device /dev/kmsg busybox test -c /dev/kmsg").ok();
+    assert_eq!(
+        d.sh("docker run --rm --shm-size 1m busybox df -k /dev/shm | tail -1 | awk '{print $2}'").ok(),
+        "1024"
+    );
+});
+
+scenario!(sysctls_and_ulimits_are_set, |d| {
+    assert_eq!(d.sh("docker run --rm --sysctl net.ipv4.ip_unprivileged_port_start=77 busybox cat /proc/sys/net/ipv4/ip_unprivileged_port_start").ok(), "77");
+    assert_eq!(
+        d.sh("docker run --rm --ulimit nofile=100:200 busybox sh -c 'ulimit -Sn; ulimit -Hn'").ok(),
+        "100\n200"
+    );
+});
+
+scenario!(tmpfs_and_mount_flags, |d| {
+    let line = d.sh("docker run --rm --tmpfs /t:size=1m,mode=700 busybox grep ' /t ' /proc/mounts").ok();
+    for option in ["nosuid", "nodev", "noexec", "size=1024k", "mode=700"] {
+        assert!(line.contains(option), "{option} in {line}");
+    }
+    d.sh("docker run --rm --mount type=bind,source=/nowhere,target=/x busybox true")
+        .fails(125, "bind source path does not exist: /nowhere");
+});
+
+scenario!(a_fresh_volume_takes_the_image_s_content, |d| {
+    assert_eq!(d.sh("docker run --rm -v data:/etc busybox cat /etc/group").ok().lines().count(), 3);
+    d.sh("docker run --rm -v data:/etc busybox sh -c 'echo x >/etc/group'").ok();
+    assert_eq!(d.sh("docker run --rm -v data:/etc busybox cat /etc/group").ok(), "x");
+    assert_eq!(
+        d.sh("docker run --rm --mount type=volume,target=/etc,volume-nocopy busybox ls /etc | grep -c group")
+            .stdout
+            .trim(),
+        "0"
+    );
+});
+
+scenario!(volumes_come_from_another_container, |d| {
+    d.sh("docker create --name store -v data:/d busybox && docker run --rm --volumes-from store busybox touch /d/f").ok();
+    d.sh("docker run --rm --volumes-from store:ro busybox test -e /d/f").ok();
+    d.sh("docker run --rm --volumes-from store:ro busybox touch /d/g").fails(1, "Read-only");
+});
+
+scenario!(namespaces_of_the_host_and_of_others, |d| {
+    d.sh("docker run -d --name one busybox sleep 1000").ok();
+    assert_eq!(d.sh("docker run --rm --pid container:a busybox cat /proc/1/comm").ok(), "sleep");
+    let own = d.sh("readlink /proc/self/ns/net").ok();
+    assert_eq!(d.sh("docker run --rm --network host busybox readlink /proc/self/ns/net").ok(), own);
+    let shared = d.sh("docker exec a readlink /proc/self/ns/net").ok();
+    assert_eq!(d.sh("docker run --rm --network container:a busybox readlink /proc/self/ns/net").ok(), shared);
+    assert_eq!(d.sh("docker run --rm --network none busybox ls /sys/class/net").ok(), "lo");
+    assert_eq!(d.sh("docker run --rm --uts host busybox hostname").ok(), d.sh("hostname").ok());
+});
