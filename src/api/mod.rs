@@ -27,6 +27,7 @@ pub mod auth_header;
 pub mod bind;
 pub mod body;
 pub mod call;
+pub mod conformance;
 pub mod connection;
 pub mod decode;
 pub mod error;
