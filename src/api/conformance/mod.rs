@@ -85,7 +85,12 @@ pub fn validate(method: &str, target: &str, status: u16, body: &[u8]) -> Vec<Vio
 pub fn validate_operation(name: &str, version: ApiVersion, status: u16, body: &[u8]) -> Vec<Violation> {
     let facts = Facts::get();
     if status >= 400 {
-        return check_documents(name, body, &mut |value, check| check.definition("ErrorResponse", value), version);
+        return check_documents(
+            name,
+            body,
+            &mut |value, check| check.definition("ErrorResponse", value),
+            version,
+        );
     }
     let Some(responses) = facts.responses(name) else { return Vec::new() };
     let Some(shape) = responses.get(status.to_string()) else {
@@ -103,7 +108,12 @@ fn refused(method: &str, path: &str, status: u16, body: &[u8]) -> Vec<Violation>
     match status {
         301 | 200 if method == "OPTIONS" || status == 301 => Vec::new(),
         404 if method == "HEAD" => Vec::new(),
-        404 => check_documents(&at, body, &mut |v, check| check.definition("ErrorResponse", v), ApiVersion::NEWEST),
+        404 => check_documents(
+            &at,
+            body,
+            &mut |v, check| check.definition("ErrorResponse", v),
+            ApiVersion::NEWEST,
+        ),
         // The two version errors; old clients get theirs as text.
         400 => Vec::new(),
         _ => vec![Violation { at, fault: Fault::NoOperation }],
@@ -179,7 +189,9 @@ mod tests {
 
     #[test]
     fn errors_have_a_message_and_statuses_are_those_of_the_specification() {
-        assert!(validate("GET", "/containers/x/json", 404, br#"{"message":"No such container: x"}"#).is_empty());
+        assert!(
+            validate("GET", "/containers/x/json", 404, br#"{"message":"No such container: x"}"#).is_empty()
+        );
         assert_eq!(validate("GET", "/containers/x/json", 404, b"gone")[0].at, "ContainerInspect");
         assert_eq!(validate("GET", "/info", 203, b"{}")[0].fault, Fault::Status(203));
         assert_eq!(validate("GET", "/nowhere", 200, b"")[0].fault, Fault::NoOperation);
