@@ -1,0 +1,44 @@
+//! Unix sockets in deep directories: their address holds 107 bytes only (unix(7)), so the directory is opened and the
+//! socket named through `/proc/self/fd`.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// Makes and listens on the socket `name` in `dir`.
+pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
+    let (_open, path) = short(dir, name)?;
+    UnixListener::bind(path)
+}
+
+/// Connects to the socket `name` in `dir`.
+pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
+    let (_open, path) = short(dir, name)?;
+    UnixStream::connect(path)
+}
+
+fn short(dir: &Path, name: &str) -> io::Result<(File, PathBuf)> {
+    let open = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
+        .open(dir)?;
+    let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", open.as_raw_fd()));
+    Ok((open, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_socket_can_be_in_a_directory_longer_than_its_address() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = root.path().join("d".repeat(200));
+        std::fs::create_dir(&dir).unwrap();
+        let _listener = bind(&dir, "s").unwrap();
+        connect(&dir, "s").unwrap();
+    }
+}

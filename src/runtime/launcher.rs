@@ -1,0 +1,230 @@
+//! Starts shims and finds them again.
+//!
+//! A container's directory is the rendezvous: while it holds a socket that answers, the container has a shim; while it
+//! holds an exit record, the container is over and nobody has said yet that this is known.
+
+use std::ffi::CString;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use oci_spec::runtime::LinuxNamespaceType;
+
+use super::client::{self, Connected, Running, Shim};
+use super::error::{LaunchError, ShimError};
+use super::protocol::{Command, EXIT_FILE, ExitRecord, Launch, Reply, SOCKET, Status};
+use super::spec::LaunchSpec;
+use crate::base::durable;
+use crate::base::id::ContainerId;
+use crate::base::sys::sealed::SealedProgram;
+use crate::base::sys::{fdpass, socket_at, spawn};
+
+/// How long a shim that accepted a connection may take to say who it is.
+const STATUS_DEADLINE: Duration = Duration::from_secs(10);
+
+/// Starts shims from one sealed copy of this program.
+#[derive(Debug, Default)]
+pub struct Launcher {
+    program: OnceLock<SealedProgram>,
+}
+
+/// What became of a container that had a shim.
+#[derive(Debug)]
+pub enum Adopted {
+    Running(Box<Running>),
+    Exited(Exited),
+    /// No shim and no record: the shim was killed, the machine restarted, or the launch never finished.
+    Gone,
+}
+
+/// A container that is over, until somebody acknowledges it.
+#[derive(Debug)]
+pub struct Exited {
+    pub record: ExitRecord,
+    shim: Option<Shim>,
+    dir: PathBuf,
+}
+
+impl Exited {
+    /// Removes what was kept for whoever asks: the record is safe elsewhere.
+    pub async fn acknowledge(self) -> Result<(), ShimError> {
+        match self.shim {
+            Some(shim) => shim.acknowledge_exit().await,
+            None => missing_is_fine(fs::remove_dir_all(&self.dir)).map_err(ShimError::Io),
+        }
+    }
+}
+
+impl Launcher {
+    /// A launcher that copies the program when the first container starts, or in [`prepare`](Self::prepare).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Makes the sealed copy now. Blocks for some milliseconds.
+    pub fn prepare(&self) -> io::Result<()> {
+        self.program().map(drop)
+    }
+
+    /// Starts a container; returns once it runs its program. If the future is dropped before, or on an error, nothing
+    /// of the container is left but its directory, which the caller made or will reuse.
+    pub async fn launch(&self, mut spec: LaunchSpec) -> Result<Running, LaunchError> {
+        let socket = self.spawn(&mut spec)?;
+        let (pid, socket) = socket;
+        let Connected { shim, events, status } =
+            client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
+        let (launch, clients) = describe(&mut spec);
+        let mut fds = clients;
+        let mut rest = spec.port_sockets;
+        let room = fdpass::MAX_FDS.saturating_sub(fds.len()).min(rest.len());
+        let later = rest.split_off(room);
+        fds.extend(rest);
+        hold(&shim, later).await?;
+        let started = shim.ask(Command::Launch(Box::new(launch)), fds).await;
+        let Reply::Started { pid, at } = started.map_err(LaunchError::from_reply)? else {
+            return Err(ShimError::Mismatch.into());
+        };
+        let status = status.await.map_err(|_| ShimError::Gone)?;
+        Ok(Running { shim, pid, started: at, events, status })
+    }
+
+    /// Finds out what became of the container whose directory is `dir`, and takes its shim over if there is one.
+    pub async fn adopt(&self, dir: &Path) -> Result<Adopted, ShimError> {
+        if let Ok(socket) = socket_at::connect(dir, SOCKET) {
+            let Connected { shim, events, status } = client::connect(socket, None)?;
+            match tokio::time::timeout(STATUS_DEADLINE, status).await {
+                Ok(Ok(status)) => return Ok(adopted(shim, events, status, dir)),
+                // It went away before it said a word: what it left is the answer.
+                Ok(Err(_)) => {}
+                Err(_) => return Err(ShimError::Io(io::ErrorKind::TimedOut.into())),
+            }
+        }
+        match fs::read(dir.join(EXIT_FILE)) {
+            Ok(json) => {
+                let record = serde_json::from_slice(&json)?;
+                Ok(Adopted::Exited(Exited { record, shim: None, dir: dir.to_owned() }))
+            }
+            Err(_) => Ok(Adopted::Gone),
+        }
+    }
+
+    fn program(&self) -> io::Result<&SealedProgram> {
+        if let Some(program) = self.program.get() {
+            return Ok(program);
+        }
+        let copy = SealedProgram::of_this_program()?;
+        Ok(self.program.get_or_init(|| copy))
+    }
+
+    /// Writes the bundle and starts a shim in it; returns its process id and a connection. The writes go to a tmpfs.
+    fn spawn(&self, spec: &mut LaunchSpec) -> Result<(i32, UnixStream), LaunchError> {
+        let dir = spec.dir.as_path();
+        let at = |path: &Path| {
+            let path = path.to_owned();
+            move |source| LaunchError::Bundle { path, source }
+        };
+        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
+        for stale in [SOCKET, EXIT_FILE] {
+            missing_is_fine(fs::remove_file(dir.join(stale))).map_err(at(dir))?;
+        }
+        let config = dir.join("config.json");
+        let json = serde_json::to_vec(&spec.spec)?;
+        durable::write_state(&config, &json).map_err(at(&config))?;
+        let listener = socket_at::bind(dir, SOCKET).map_err(at(dir))?;
+        let errors = open_log(dir).map_err(at(dir))?;
+        let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Spawn)?;
+        let fds = [theirs.as_fd(), listener.as_fd()];
+        let pid = self.spawn_with(&spec.id, dir, &fds, errors.as_fd()).map_err(LaunchError::Spawn)?;
+        Ok((pid, ours))
+    }
+
+    fn spawn_with(
+        &self,
+        id: &ContainerId,
+        dir: &Path,
+        fds: &[BorrowedFd<'_>],
+        stderr: BorrowedFd<'_>,
+    ) -> io::Result<i32> {
+        let text = |bytes: &[u8]| CString::new(bytes).map_err(io::Error::other);
+        let args = [
+            text(b"slipwayd")?,
+            text(b"shim")?,
+            text(id.as_str().as_bytes())?,
+            text(dir.as_os_str().as_bytes())?,
+        ];
+        let mut env = vec![text(b"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")?];
+        if let Ok(place) = std::env::var("SLIPWAY_CRASH_AT") {
+            env.push(text(format!("SLIPWAY_CRASH_AT={place}").as_bytes())?);
+        }
+        let path = self.program()?.path();
+        spawn::in_own_session(&spawn::Program { path: &path, args: &args, env: &env, fds, stderr })
+    }
+}
+
+/// Where the shim and the runtime in it write what goes wrong beyond what they can report.
+fn open_log(dir: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("shim.log"))
+}
+
+fn adopted(
+    shim: Shim,
+    events: tokio::sync::mpsc::UnboundedReceiver<super::ShimEvent>,
+    status: Status,
+    dir: &Path,
+) -> Adopted {
+    match (status.exit.clone(), status.pid) {
+        (Some(record), _) => Adopted::Exited(Exited { record, shim: Some(shim), dir: dir.to_owned() }),
+        (None, Some(pid)) => {
+            let started = status.started;
+            Adopted::Running(Box::new(Running { shim, pid, started, events, status }))
+        }
+        (None, None) => Adopted::Gone,
+    }
+}
+
+async fn hold(shim: &Shim, mut sockets: Vec<OwnedFd>) -> Result<(), ShimError> {
+    while !sockets.is_empty() {
+        let rest = sockets.split_off(sockets.len().min(fdpass::MAX_FDS));
+        shim.ask(Command::Hold, sockets).await?;
+        sockets = rest;
+    }
+    Ok(())
+}
+
+fn describe(spec: &mut LaunchSpec) -> (Launch, Vec<OwnedFd>) {
+    let linux = spec.spec.linux().as_ref();
+    let own_pid_namespace = linux
+        .and_then(|linux| linux.namespaces().as_ref())
+        .is_some_and(|all| all.iter().any(|ns| ns.typ() == LinuxNamespaceType::Pid && ns.path().is_none()));
+    let terminal = spec.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
+    let cgroups_path = linux.and_then(|linux| linux.cgroups_path().clone());
+    let (streams, clients) =
+        spec.attachments.drain(..).map(|attachment| (attachment.streams, attachment.client)).unzip();
+    let launch = Launch {
+        id: spec.id.clone(),
+        terminal,
+        console_size: spec.console_size,
+        stdin: spec.stdin,
+        log: spec.log.clone(),
+        log_mode: spec.log_mode,
+        runtime: spec.runtime.clone(),
+        systemd_cgroup: spec.systemd_cgroup,
+        cgroups_path,
+        own_pid_namespace,
+        attachments: streams,
+    };
+    (launch, clients)
+}
+
+fn missing_is_fine(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
