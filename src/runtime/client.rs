@@ -172,11 +172,11 @@ pub(super) fn connect(socket: StdStream, child: Option<i32>) -> io::Result<Conne
 
 /// Waits for the end of a shim that this process started, so that no zombie stays.
 async fn reap(pid: i32) {
-    let ended = async {
-        let process = tokio::io::unix::AsyncFd::register_with_interest(PidFd::open(pid)?, Interest::READABLE)?;
-        process.readable().await.map(drop)
+    let ended = match PidFd::open(pid) {
+        Ok(process) => process.ended().await,
+        Err(e) => Err(e),
     };
-    if let Err(error) = ended.await {
+    if let Err(error) = ended {
         tracing::warn!(%error, pid, "waiting for a shim's end");
     }
     let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));

@@ -33,6 +33,14 @@ impl PidFd {
             e => Err(e),
         }
     }
+
+    /// Waits until the process has ended; it is still to be reaped by its parent. Needs a tokio runtime.
+    pub async fn ended(self) -> io::Result<()> {
+        let interest = tokio::io::Interest::READABLE;
+        // SAFETY: `self` owns its descriptor, gives out nothing else, and does not change while it is registered.
+        let process = unsafe { tokio::io::unix::AsyncFd::register_with_interest(self, interest) }?;
+        process.readable().await.map(drop)
+    }
 }
 
 impl AsFd for PidFd {
