@@ -102,8 +102,7 @@ impl Shim {
             Some(attachment) => (Some(attachment.streams), vec![attachment.client]),
             None => (None, Vec::new()),
         };
-        let exec =
-            Exec { id: spec.id, process: spec.process, console_size: spec.console_size, streams };
+        let exec = Exec { id: spec.id, process: spec.process, console_size: spec.console_size, streams };
         match self.ask(Command::Exec(Box::new(exec)), fds).await? {
             Reply::Started { pid, at } => Ok(ExecProcess { pid, started: at }),
             Reply::Done => Err(ShimError::Mismatch),
@@ -179,7 +178,8 @@ async fn reap(pid: i32) {
     if let Err(error) = ended {
         tracing::warn!(%error, pid, "waiting for a shim's end");
     }
-    let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
+    let _ =
+        nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), Some(nix::sys::wait::WaitPidFlag::WNOHANG));
 }
 
 struct Connection {

@@ -11,7 +11,9 @@ use super::protocol::{Failure, FrameError};
 pub enum LaunchError {
     /// The container could not be made or its program not be run. The text is dockerd's; the CLI exits with 127, 126
     /// or 125 by what it contains.
-    #[error("failed to create task for container: failed to create shim task: OCI runtime create failed: {message}")]
+    #[error(
+        "failed to create task for container: failed to create shim task: OCI runtime create failed: {message}"
+    )]
     Start { kind: StartFailure, message: String },
     #[error("preparing {path}: {source}")]
     Bundle { path: PathBuf, source: io::Error },

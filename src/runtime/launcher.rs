@@ -77,8 +77,7 @@ impl Launcher {
     pub async fn launch(&self, mut spec: LaunchSpec) -> Result<Running, LaunchError> {
         let socket = self.spawn(&mut spec)?;
         let (pid, socket) = socket;
-        let Connected { shim, events, status } =
-            client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
+        let Connected { shim, events, status } = client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
         let (launch, clients) = describe(&mut spec);
         let mut fds = clients;
         let mut rest = spec.port_sockets;

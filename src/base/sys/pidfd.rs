@@ -23,8 +23,7 @@ impl PidFd {
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         let info: *const libc::siginfo_t = std::ptr::null();
         // SAFETY: a null siginfo asks the kernel for what kill(2) sends.
-        let sent =
-            unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, info, 0) };
+        let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.0.as_raw_fd(), signal, info, 0) };
         if sent == 0 {
             return Ok(());
         }

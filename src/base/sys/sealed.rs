@@ -22,10 +22,8 @@ impl SealedProgram {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let mut copy = File::from(memfd_create(c"slipwayd", flags)?);
         io::copy(&mut source, &mut copy)?;
-        let seals = SealFlag::F_SEAL_SEAL
-            | SealFlag::F_SEAL_SHRINK
-            | SealFlag::F_SEAL_GROW
-            | SealFlag::F_SEAL_WRITE;
+        let seals =
+            SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
         fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
         // Only a descriptor opened for reading can be executed: one open for writing gives ETXTBSY.
         let reopened = File::open(format!("/proc/self/fd/{}", copy.as_raw_fd()))?;

@@ -21,10 +21,8 @@ pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
 }
 
 fn short(dir: &Path, name: &str) -> io::Result<(File, PathBuf)> {
-    let open = std::fs::OpenOptions::new()
-        .read(true)
-        .custom_flags(libc::O_PATH | libc::O_DIRECTORY)
-        .open(dir)?;
+    let open =
+        std::fs::OpenOptions::new().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(dir)?;
     let path = PathBuf::from(format!("/proc/self/fd/{}/{name}", open.as_raw_fd()));
     Ok((open, path))
 }
