@@ -31,6 +31,7 @@ macro_rules! bind {
 
 bind! {
     served {
+        SystemEvents => system::events,
         SystemPing => system::ping,
         SystemPingHead => system::ping_head,
     }
@@ -40,7 +41,6 @@ bind! {
         // System
         SystemAuth,
         SystemDataUsage,
-        SystemEvents,
         SystemInfo,
         SystemVersion,
         // Container

@@ -9,6 +9,7 @@ use crate::api::body::BodyError;
 use crate::api::decode::DecodeError;
 use crate::api::filters::InvalidFilters;
 use crate::api::hijack::HijackError;
+use crate::api::moment::InvalidMoment;
 use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
@@ -98,6 +99,12 @@ impl From<DecodeError> for ApiError {
 
 impl From<InvalidFilters> for ApiError {
     fn from(error: InvalidFilters) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<InvalidMoment> for ApiError {
+    fn from(error: InvalidMoment) -> Self {
         Self::invalid(error.to_string())
     }
 }

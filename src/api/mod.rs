@@ -35,10 +35,12 @@ pub mod filters;
 pub mod handlers;
 pub mod hijack;
 pub mod lifetime;
+pub mod moment;
 pub mod respond;
 pub mod routing;
 pub mod spec;
 pub mod versions;
+pub mod view;
 
 use std::sync::Arc;
 

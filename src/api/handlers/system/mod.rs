@@ -1,5 +1,9 @@
 //! Operations of the tag System.
 
+mod events;
+
+pub use events::events;
+
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, PRAGMA};
 use http::{HeaderValue, StatusCode};

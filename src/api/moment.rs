@@ -1,0 +1,136 @@
+//! Points in time in parameters: `since` and `until` of streams as Unix time, of filters also as durations and dates.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, NaiveDateTime};
+
+use crate::api::decode::{NumberFault, parse_integer};
+use crate::base::time::Timestamp;
+
+/// A text that is no point in time, in Go's words.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidMoment {
+    #[error("strconv.ParseInt: parsing {text:?}: {fault}")]
+    Number { text: String, fault: NumberFault },
+    #[error("failed to parse value as time or duration: {0:?}")]
+    Neither(String),
+}
+
+/// Reads `seconds[.nanoseconds]` since the Unix epoch. Fewer than nine decimals are the first of nine.
+pub fn unix(text: &str) -> Result<Timestamp, InvalidMoment> {
+    let number = |text: &str| match parse_integer(text) {
+        Ok(number) => Ok(number),
+        Err(fault) => Err(InvalidMoment::Number { text: text.to_owned(), fault }),
+    };
+    let (seconds, decimals) = text.split_once('.').unwrap_or((text, "0"));
+    let seconds = number(seconds)?;
+    number(decimals)?;
+    let nanos = number(&format!("{decimals:0<9.9}"))?;
+    let whole = i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    Ok(Timestamp::from_nanos(whole.clamp(i128::from(i64::MIN + 1), i128::from(i64::MAX)) as i64))
+}
+
+/// Reads a duration before `now` (`24h`), a date or time (taken as UTC without a zone), or Unix time.
+pub fn before(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {
+    if let Some(duration) = duration(text).filter(|_| text != "0") {
+        let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        return Ok(Timestamp::from_nanos(now.nanos().saturating_sub(nanos)));
+    }
+    if let Some(time) = date(text) {
+        return Ok(time);
+    }
+    unix(text).map_err(|_| InvalidMoment::Neither(text.to_owned()))
+}
+
+/// A Go duration: `1h30m`, `1.5h`, `300ms`. Negative ones are refused.
+pub fn duration(text: &str) -> Option<Duration> {
+    let mut rest = text.strip_prefix('+').unwrap_or(text);
+    if rest == "0" {
+        return Some(Duration::ZERO);
+    }
+    let mut total = 0.0;
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, after) = rest.split_at(end);
+        let end = after.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        total += number.parse::<f64>().ok()? * seconds_in(unit)?;
+        rest = after;
+    }
+    (!text.is_empty()).then(|| Duration::try_from_secs_f64(total).ok())?
+}
+
+fn seconds_in(unit: &str) -> Option<f64> {
+    Some(match unit {
+        "ns" => 1e-9,
+        "us" | "µs" | "μs" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => return None,
+    })
+}
+
+fn date(text: &str) -> Option<Timestamp> {
+    if let Some(time) = Timestamp::parse_rfc3339(text) {
+        return Some(time);
+    }
+    for format in ["%Y-%m-%dT%H:%M%:z", "%Y-%m-%dT%H%:z"] {
+        if let Ok(time) = DateTime::parse_from_str(&text.replace(['Z', 'z'], "+00:00"), format) {
+            return time.timestamp_nanos_opt().map(Timestamp::from_nanos);
+        }
+    }
+    for format in ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"] {
+        if let Ok(time) = NaiveDateTime::parse_from_str(text, format) {
+            return time.and_utc().timestamp_nanos_opt().map(Timestamp::from_nanos);
+        }
+    }
+    let day = NaiveDate::parse_from_str(text.trim_end_matches(['Z', 'z']), "%Y-%m-%d").ok()?;
+    day.and_hms_opt(0, 0, 0)?.and_utc().timestamp_nanos_opt().map(Timestamp::from_nanos)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_nanos(1_700_000_000_000_000_000);
+
+    #[test]
+    fn unix_times_have_up_to_nine_decimals() {
+        for (text, nanos) in [
+            ("1700000000", 1_700_000_000_000_000_000),
+            ("1700000000.000000001", 1_700_000_000_000_000_001),
+            ("1.5", 1_500_000_000),
+            ("1.1234567891", 1_123_456_789),
+            ("0", 0),
+        ] {
+            assert_eq!(unix(text), Ok(Timestamp::from_nanos(nanos)), "{text}");
+        }
+        assert_eq!(unix("x").unwrap_err().to_string(), "strconv.ParseInt: parsing \"x\": invalid syntax");
+        assert!(unix("1.x").is_err());
+        assert!(unix("1.é").is_err());
+        assert!(unix("").is_err());
+    }
+
+    #[test]
+    fn filters_take_durations_dates_and_unix_times() {
+        for (text, nanos) in [
+            ("10s", 1_699_999_990_000_000_000),
+            ("1h30m", 1_699_994_600_000_000_000),
+            ("1.5h", 1_699_994_600_000_000_000),
+            ("1699999990", 1_699_999_990_000_000_000),
+            ("2023-11-14T22:13:20Z", 1_700_000_000_000_000_000),
+            ("2023-11-14T22:13:20", 1_700_000_000_000_000_000),
+            ("2023-11-14T22:13", 1_699_999_980_000_000_000),
+            ("2023-11-14T23:13+01:00", 1_699_999_980_000_000_000),
+            ("2023-11-14", 1_699_920_000_000_000_000),
+            ("0", 0),
+        ] {
+            assert_eq!(before(text, NOW), Ok(Timestamp::from_nanos(nanos)), "{text}");
+        }
+        for bad in ["", "x", "5 parsecs", "10", "-5x"] {
+            assert_eq!(before(bad, NOW).is_err(), bad != "10", "{bad}");
+        }
+    }
+}

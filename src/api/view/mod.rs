@@ -1,0 +1,3 @@
+//! What clients read: the engine's objects as Docker's JSON, with explicit rules for null, empty and absent.
+
+pub mod event;
