@@ -40,7 +40,8 @@ mod tests {
     use crate::api::conformance;
 
     fn die() -> Event {
-        let event = Event::now(Subject::Container, "die", "abc").with("image", "busybox").with("exitCode", "0");
+        let event =
+            Event::now(Subject::Container, "die", "abc").with("image", "busybox").with("exitCode", "0");
         Event { time: crate::base::time::Timestamp::from_nanos(1_700_000_000_123_456_789), ..event }
     }
 
@@ -56,7 +57,10 @@ mod tests {
             })
         );
         let old = event(&die(), ApiVersion::of_minor(51));
-        assert_eq!((&old["status"], &old["id"], &old["from"]), (&json!("die"), &json!("abc"), &json!("busybox")));
+        assert_eq!(
+            (&old["status"], &old["id"], &old["from"]),
+            (&json!("die"), &json!("abc"), &json!("busybox"))
+        );
     }
 
     #[test]
@@ -66,7 +70,9 @@ mod tests {
             let body = event(&die(), version).to_string();
             let found = conformance::validate_operation("SystemEvents", version, 200, body.as_bytes());
             // `status`, `id` and `from` are in no version of the specification, and in every old daemon.
-            assert!(found.iter().all(|violation| minor < 52 && violation.fault == conformance::Fault::Unknown));
+            assert!(
+                found.iter().all(|violation| minor < 52 && violation.fault == conformance::Fault::Unknown)
+            );
         }
     }
 

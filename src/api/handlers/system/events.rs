@@ -163,14 +163,17 @@ fn matches(filters: &Filters, event: &Event) -> bool {
 
 /// These have an argument behind the action, which a filter may leave out.
 fn has_action(filters: &Filters, action: &str) -> bool {
-    let bare = filters.values("event").any(|value| matches!(value, "health_status" | "exec_create" | "exec_start"));
+    let bare =
+        filters.values("event").any(|value| matches!(value, "health_status" | "exec_create" | "exec_start"));
     if bare { filters.prefix("event", action) } else { filters.exact("event", action) }
 }
 
 fn has_image(filters: &Filters, event: &Event) -> bool {
     let key = if event.subject == Subject::Image { "name" } else { "image" };
     let name = event.attributes.get(key).map_or("", String::as_str);
-    [&event.id, name].iter().any(|text| filters.exact("image", text) || filters.exact("image", without_tag(text)))
+    [&event.id, name]
+        .iter()
+        .any(|text| filters.exact("image", text) || filters.exact("image", without_tag(text)))
 }
 
 fn without_tag(reference: &str) -> &str {
@@ -199,7 +202,8 @@ impl Format {
         let kinds = accepted.flat_map(|value| value.split(',')).filter_map(|item| {
             let mut parts = item.split(';').map(str::trim);
             let format = Self::named(parts.next()?)?;
-            let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok());
+            let weight =
+                parts.find_map(|part| part.strip_prefix("q=")).map_or(Some(1.0), |q| q.parse::<f32>().ok());
             Some((format, weight.filter(|weight| *weight > 0.0)?))
         });
         let best = kinds.fold(None, |best: Option<(Self, f32)>, kind| match best {
@@ -210,7 +214,9 @@ impl Format {
     }
 
     fn named(content_type: &str) -> Option<Self> {
-        [Self::JsonLines, Self::NdJson, Self::JsonSequence].into_iter().find(|one| one.content_type() == content_type)
+        [Self::JsonLines, Self::NdJson, Self::JsonSequence]
+            .into_iter()
+            .find(|one| one.content_type() == content_type)
     }
 
     fn content_type(self) -> &'static str {
