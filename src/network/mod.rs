@@ -9,13 +9,22 @@
 //! There is no proxy process for ports: the kernel's own address translation serves every path, so a container always
 //! sees the real address of its client.
 
+mod bridge;
 mod connect;
 mod error;
+mod files;
+mod firewall;
+mod ipam;
+mod link;
 mod model;
 mod options;
+mod plan;
 mod port;
+mod recover;
 mod sandbox;
 mod store;
+#[cfg(test)]
+mod testing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +43,8 @@ pub use sandbox::{
 use crate::base::id::{ContainerId, NetworkId};
 use crate::base::time::Timestamp;
 use crate::events::EventBus;
+use bridge::{Fabric, Taken};
+use ipam::Pool;
 use store::Store;
 
 /// All networks of this daemon. Clones share them.
@@ -46,12 +57,16 @@ struct Inner {
     options: Options,
     events: EventBus,
     state: Mutex<State>,
+    /// Held while a bridge is set up, which happens once.
+    fabric: Mutex<Fabric>,
 }
 
 /// Held for look-ups and book-keeping only, never across a system call that can wait.
 #[derive(Default)]
 struct State {
     networks: BTreeMap<NetworkId, Arc<Network>>,
+    /// Of each network with addresses, one pool for each of its subnets.
+    pools: HashMap<NetworkId, Vec<Pool>>,
     attached: HashMap<ContainerId, Attached>,
 }
 
@@ -71,24 +86,33 @@ pub struct Member {
 }
 
 impl Networks {
-    /// Reads the records and makes sure of the predefined networks. Touches no kernel object.
+    /// Reads the records and makes sure of the predefined networks. Changes no kernel object: the default bridge is
+    /// set up when a container first needs it.
     pub fn open(options: Options, events: EventBus) -> Result<Self, NetworkError> {
         let store = Store::open(&options.state_dir).map_err(NetworkError::Record)?;
-        let mut networks: BTreeMap<_, _> = store
-            .load()
-            .map_err(NetworkError::Record)?
-            .into_iter()
-            .map(|n| (n.id.clone(), Arc::new(n)))
-            .collect();
+        let mut networks = store.load().map_err(NetworkError::Record)?;
         for (name, driver) in [("bridge", Driver::Bridge), ("host", Driver::Host), ("none", Driver::Null)] {
-            if !networks.values().any(|n| n.name == name) {
-                let network = predefined(name, driver);
+            let known = networks.iter().position(|n| n.name == name).map(|at| networks.swap_remove(at));
+            let record = known.clone().unwrap_or_else(|| predefined(name, driver));
+            let network = match driver {
+                Driver::Bridge if options.bridge.disabled => continue,
+                Driver::Bridge => {
+                    let others: Vec<_> = networks.iter().collect();
+                    let taken = Taken::read(&options.address_pools, &others)
+                        .map_err(NetworkError::kernel("addresses of the host"))?;
+                    bridge::default_bridge(record, &options.bridge, &taken)?
+                }
+                Driver::Host | Driver::Null => record,
+            };
+            if known.as_ref() != Some(&network) {
                 store.save(&network).map_err(NetworkError::Record)?;
-                networks.insert(network.id.clone(), Arc::new(network));
             }
+            networks.push(network);
         }
-        let state = Mutex::new(State { networks, attached: HashMap::new() });
-        Ok(Self { inner: Arc::new(Inner { options, events, state }) })
+        let mut state = State::default();
+        networks.into_iter().for_each(|network| state.add(network));
+        let (state, fabric) = (Mutex::new(state), Mutex::default());
+        Ok(Self { inner: Arc::new(Inner { options, events, state, fabric }) })
     }
 
     /// Finds a network by full id, then exact name, then unique prefix of an id.
@@ -172,6 +196,10 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn fabric(&self) -> MutexGuard<'_, Fabric> {
+        self.fabric.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn resolve(&self, term: &str) -> Result<Arc<Network>, NetworkError> {
         let state = self.state();
         let matching = |test: &dyn Fn(&Network) -> bool| -> Vec<_> {
@@ -189,6 +217,14 @@ impl Inner {
                 only(found, AmbiguousOn::IdPrefix)
             })
             .unwrap_or_else(|| Err(NetworkError::NotFound(term.to_owned())))
+    }
+}
+
+impl State {
+    fn add(&mut self, network: Network) {
+        let pools = network.ipam.subnets.iter().map(Pool::new).collect();
+        self.pools.insert(network.id.clone(), pools);
+        self.networks.insert(network.id.clone(), Arc::new(network));
     }
 }
 

@@ -31,7 +31,7 @@ impl Driver {
 }
 
 /// One network. Serialised into its durable record.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     pub id: NetworkId,
     pub name: String,

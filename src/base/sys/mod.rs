@@ -1,6 +1,7 @@
 //! System calls behind safe functions. With `shim`, the only place for `unsafe`.
 
 pub mod fdpass;
+pub mod netlink;
 pub mod netns;
 pub mod pidfd;
 pub mod pty;

@@ -1,0 +1,336 @@
+//! Bridge networks on the host: the interface, its address, the kernel's switches and the packet filter's rules.
+//!
+//! A bridge is set up when the first container needs it, and checked again when a container cannot be plugged in.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+
+use ipnet::IpNet;
+
+use super::firewall::{self, Firewall, Transit};
+use super::link::{self, Mac};
+use super::model::{Driver, Ipam, Network, Subnet};
+use super::options::{BridgeOptions, Labels};
+use super::{Inner, NetworkError, ipam};
+use crate::base::id::NetworkId;
+use crate::base::sys::netlink::{Family, Socket};
+use crate::crash_point;
+
+pub(super) const OPTION_NAME: &str = "com.docker.network.bridge.name";
+const OPTION_DEFAULT: &str = "com.docker.network.bridge.default_bridge";
+const OPTION_ICC: &str = "com.docker.network.bridge.enable_icc";
+const OPTION_MASQUERADE: &str = "com.docker.network.bridge.enable_ip_masquerade";
+const OPTION_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
+const OPTION_MTU: &str = "com.docker.network.driver.mtu";
+const DEFAULT_BRIDGE: &str = "docker0";
+const DEFAULT_MTU: u32 = 1500;
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+/// Beside the namespaces (and gone with them when the machine restarts): forwarding was off before us.
+const TRANSIT_MARK: &str = ".forwarding-was-off";
+
+/// The bridges that are known to be in order.
+#[derive(Default)]
+pub(super) struct Fabric {
+    ready: BTreeMap<NetworkId, Ready>,
+}
+
+struct Ready {
+    index: u32,
+    rules: firewall::Bridge,
+}
+
+/// What a network's options say of its bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    pub name: String,
+    pub mtu: u32,
+    pub icc: bool,
+    pub masquerade: bool,
+    /// The address to which ports are published when the request names none.
+    pub binding: Option<IpAddr>,
+}
+
+impl Settings {
+    pub fn of(network: &Network) -> Self {
+        let option = |key| network.options.get(key).map(String::as_str);
+        let name = option(OPTION_NAME).filter(|n| !n.is_empty());
+        Self {
+            name: name.map_or_else(|| format!("br-{}", network.id.short()), str::to_owned),
+            mtu: option(OPTION_MTU).and_then(|v| v.parse().ok()).unwrap_or(DEFAULT_MTU),
+            icc: option(OPTION_ICC) != Some("false"),
+            masquerade: option(OPTION_MASQUERADE) != Some("false"),
+            binding: option(OPTION_BINDING).and_then(|v| v.parse().ok()),
+        }
+    }
+}
+
+impl Inner {
+    /// The interface index of a network's bridge, which is set up if it is not known to be in order.
+    pub(super) fn bridge(&self, network: &Network) -> Result<u32, NetworkError> {
+        let mut fabric = self.fabric();
+        if let Some(ready) = fabric.ready.get(&network.id) {
+            return Ok(ready.index);
+        }
+        let index = self.set_up(network, &mut fabric)?;
+        Ok(index)
+    }
+
+    /// Has the bridge checked again when it is next needed.
+    pub(super) fn doubt_bridge(&self, id: &NetworkId) {
+        self.fabric().ready.remove(id);
+    }
+
+    fn set_up(&self, network: &Network, fabric: &mut Fabric) -> Result<u32, NetworkError> {
+        let settings = Settings::of(network);
+        let index = interface(network, &settings).map_err(NetworkError::kernel("bridge"))?;
+        crash_point!("network-bridge-made");
+        let subnet =
+            |v6: bool| network.ipam.subnets.iter().map(|s| s.subnet).find(|s| s.addr().is_ipv6() == v6);
+        let rules = firewall::Bridge {
+            name: settings.name.clone(),
+            subnet4: subnet(false),
+            subnet6: subnet(true).filter(|_| network.ipv6),
+            masquerade: settings.masquerade,
+            icc: settings.icc,
+            internal: network.internal,
+        };
+        fabric.ready.insert(network.id.clone(), Ready { index, rules });
+        let done = self.open_the_way(&settings.name, fabric);
+        if done.is_err() {
+            fabric.ready.remove(&network.id);
+        }
+        done.map(|()| index).map_err(NetworkError::kernel("bridge rules"))
+    }
+
+    /// Lays the rules down for all bridges and then switches forwarding on, in this order: nothing may pass before
+    /// the rules are there.
+    fn open_the_way(&self, bridge: &str, fabric: &Fabric) -> io::Result<()> {
+        let mark = self.options.netns_dir.join(TRANSIT_MARK);
+        let forwards = self.options.bridge.ip_forward && fs::read_to_string(FORWARDING)?.trim() == "0";
+        if forwards {
+            fs::create_dir_all(&self.options.netns_dir)?;
+            fs::write(&mark, "")?;
+        }
+        if self.options.bridge.firewall {
+            let transit = if mark.exists() { Transit::Forbidden } else { Transit::Allowed };
+            let bridges: Vec<_> = fabric.ready.values().map(|r| r.rules.clone()).collect();
+            Firewall::open()?.lay_down(&bridges, transit)?;
+            // For `curl localhost:PORT` on the host: packets from 127.0.0.1 may leave by the bridge.
+            switch_on(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"))?;
+        }
+        if forwards { switch_on(FORWARDING) } else { Ok(()) }
+    }
+}
+
+/// Writes 1 to a kernel switch that is not 1 yet: the file may be read-only where everything is set already.
+fn switch_on(path: &str) -> io::Result<()> {
+    if fs::read_to_string(path)?.trim() == "1" { Ok(()) } else { fs::write(path, "1") }
+}
+
+/// Finds or makes the interface, up and with the gateway's addresses.
+fn interface(network: &Network, settings: &Settings) -> io::Result<u32> {
+    let socket = Socket::open(Family::Route)?;
+    let found = link::find(&socket, &settings.name)?;
+    let index = match &found {
+        Some(link) => link.index,
+        None => {
+            let mtu = (settings.mtu != DEFAULT_MTU).then_some(settings.mtu);
+            socket.request(vec![link::new_bridge(&settings.name, random_mac(), mtu)])?;
+            let made = link::find(&socket, &settings.name)?;
+            made.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?.index
+        }
+    };
+    let present: Vec<_> =
+        link::addresses(&socket)?.into_iter().filter(|a| a.index == index).map(|a| a.net).collect();
+    let missing = gateways(network).filter(|g| !present.contains(g));
+    let mut changes: Vec<_> = missing.map(|net| link::add_address(index, net)).collect();
+    if found.is_some_and(|link| !link.up) {
+        changes.push(link::set_up(index));
+    }
+    if !changes.is_empty() {
+        socket.request(changes)?;
+    }
+    Ok(index)
+}
+
+/// The bridge's own addresses, each with the length of its subnet.
+fn gateways(network: &Network) -> impl Iterator<Item = IpNet> {
+    let wanted = network.ipam.subnets.iter().filter(|s| s.subnet.addr().is_ipv4() || network.ipv6);
+    wanted.filter_map(|s| IpNet::new(s.gateway?, s.subnet.prefix_len()).ok())
+}
+
+/// Locally administered, as dockerd's: `02:42:…`.
+pub(super) fn random_mac() -> Mac {
+    let mut mac = [0x02, 0x42, 0, 0, 0, 0];
+    getrandom::fill(&mut mac[2..]).expect("the kernel's random source is always there");
+    mac
+}
+
+/// What the daemon's options make of the network `bridge`, whose record gives its id and, if nothing speaks against
+/// it, its subnet.
+pub(super) fn default_bridge(
+    record: Network,
+    options: &BridgeOptions,
+    taken: &Taken,
+) -> Result<Network, NetworkError> {
+    let name = options.name.as_deref().unwrap_or(DEFAULT_BRIDGE);
+    let own = taken.on(name);
+    let before = record.ipam.subnets.iter().find(|s| s.subnet.addr().is_ipv4());
+    let address = match (options.bip, own, before) {
+        (Some(bip), _, _) => IpNet::V4(bip),
+        (None, Some(own), _) => own,
+        (None, None, Some(subnet)) if taken.is_free(&subnet.subnet) => first_host(subnet.subnet),
+        _ => first_host(ipam::free_subnet(&taken.pools, &taken.nets).ok_or(NetworkError::NoFreePool)?),
+    };
+    let mut subnets = vec![Subnet {
+        subnet: address.trunc(),
+        range: options.fixed_cidr.map(IpNet::V4),
+        gateway: Some(address.addr()),
+        auxiliary: BTreeMap::new(),
+    }];
+    subnets[0]
+        .auxiliary
+        .extend(options.default_gateway.map(|ip| ("DefaultGatewayIPv4".to_owned(), IpAddr::V4(ip))));
+    if let Some(net) = options.bip6.or(options.fixed_cidr6).filter(|_| options.ipv6).map(IpNet::V6) {
+        let gateway = if options.bip6.is_some() { net } else { first_host(net) };
+        subnets.push(Subnet {
+            subnet: net.trunc(),
+            range: options.fixed_cidr6.map(IpNet::V6),
+            gateway: Some(gateway.addr()),
+            auxiliary: BTreeMap::new(),
+        });
+    }
+    let labels =
+        |pairs: [(&str, String); 6]| pairs.map(|(k, v)| (k.to_owned(), v)).into_iter().collect::<Labels>();
+    Ok(Network {
+        driver: Driver::Bridge,
+        ipv4: true,
+        ipv6: options.ipv6,
+        ipam: Ipam { options: Labels::new(), subnets },
+        options: labels([
+            (OPTION_DEFAULT, "true".to_owned()),
+            (OPTION_ICC, options.icc.to_string()),
+            (OPTION_MASQUERADE, options.ip_masq.to_string()),
+            (OPTION_BINDING, options.default_binding.to_string()),
+            (OPTION_NAME, name.to_owned()),
+            (OPTION_MTU, options.mtu.to_string()),
+        ]),
+        ..record
+    })
+}
+
+/// The first address of a subnet that a host can have, with the subnet's length.
+pub(super) fn first_host(subnet: IpNet) -> IpNet {
+    let first = subnet.hosts().next().unwrap_or(subnet.addr());
+    // `hosts` of an IPv6 subnet starts at the subnet's own (router anycast) address.
+    let first = match (first, subnet) {
+        (IpAddr::V6(ip), IpNet::V6(net)) if ip == net.network() => IpAddr::V6((u128::from(ip) + 1).into()),
+        (first, _) => first,
+    };
+    IpNet::new(first, subnet.prefix_len()).unwrap_or(subnet)
+}
+
+/// Which addresses the host has a use for already.
+pub(super) struct Taken {
+    /// Destinations of routes, subnets of addresses, name servers, subnets of other networks.
+    pub nets: Vec<IpNet>,
+    pub pools: Vec<super::AddressPool>,
+    by_interface: Vec<(String, IpNet)>,
+}
+
+impl Taken {
+    /// Reads the host's addresses and routes.
+    pub fn read(pools: &[super::AddressPool], networks: &[&Network]) -> io::Result<Self> {
+        let socket = Socket::open(Family::Route)?;
+        let names: BTreeMap<u32, String> =
+            link::list(&socket)?.into_iter().map(|l| (l.index, l.name)).collect();
+        let addresses = link::addresses(&socket)?;
+        let mut nets = link::routes(&socket)?;
+        nets.extend(addresses.iter().map(|a| a.net.trunc()));
+        nets.extend(networks.iter().flat_map(|n| n.ipam.subnets.iter().map(|s| s.subnet)));
+        nets.extend(name_servers(Path::new("/etc/resolv.conf")));
+        let by_interface =
+            addresses.iter().filter_map(|a| Some((names.get(&a.index)?.clone(), a.net))).collect();
+        let pools = if pools.is_empty() { ipam::default_pools() } else { pools.to_vec() };
+        Ok(Self { nets, pools, by_interface })
+    }
+
+    /// True if a subnet overlaps nothing.
+    pub fn is_free(&self, subnet: &IpNet) -> bool {
+        !self.nets.iter().any(|net| ipam::overlap(net, subnet))
+    }
+
+    /// The IPv4 address of an interface.
+    fn on(&self, interface: &str) -> Option<IpNet> {
+        let own = self.by_interface.iter().find(|(name, net)| name == interface && net.addr().is_ipv4());
+        own.map(|(_, net)| *net)
+    }
+}
+
+fn name_servers(path: &Path) -> Vec<IpNet> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    let servers =
+        text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok());
+    servers.map(IpNet::from).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn taken(nets: &[&str], docker0: Option<&str>) -> Taken {
+        Taken {
+            nets: nets.iter().map(|n| n.parse().unwrap()).collect(),
+            pools: ipam::default_pools(),
+            by_interface: docker0
+                .map(|net| (DEFAULT_BRIDGE.to_owned(), net.parse().unwrap()))
+                .into_iter()
+                .collect(),
+        }
+    }
+
+    fn subnet(record: Network, options: &BridgeOptions, taken: &Taken) -> (Network, String) {
+        let network = default_bridge(record, options, taken).unwrap();
+        let shown =
+            format!("{} {}", network.ipam.subnets[0].subnet, network.ipam.subnets[0].gateway.unwrap());
+        (network, shown)
+    }
+
+    #[test]
+    fn the_default_subnet_gives_way_to_routes_and_stays_once_chosen() {
+        let options = BridgeOptions::default();
+        let fresh = || super::super::predefined("bridge", Driver::Bridge);
+        assert_eq!(subnet(fresh(), &options, &taken(&[], None)).1, "172.17.0.0/16 172.17.0.1");
+        let (chosen, shown) = subnet(fresh(), &options, &taken(&["172.17.0.0/24"], None));
+        assert_eq!(shown, "172.18.0.0/16 172.18.0.1");
+        assert_eq!(subnet(chosen.clone(), &options, &taken(&[], None)).1, shown);
+        assert_eq!(subnet(chosen, &options, &taken(&["172.18.0.0/16"], None)).1, "172.17.0.0/16 172.17.0.1");
+    }
+
+    #[test]
+    fn an_existing_interface_and_then_bip_have_precedence() {
+        let fresh = || super::super::predefined("bridge", Driver::Bridge);
+        let taken = taken(&["10.9.0.0/24"], Some("10.9.0.5/24"));
+        assert_eq!(subnet(fresh(), &BridgeOptions::default(), &taken).1, "10.9.0.0/24 10.9.0.5");
+        let options =
+            BridgeOptions { bip: Some("192.168.5.1/24".parse().unwrap()), ..BridgeOptions::default() };
+        assert_eq!(subnet(fresh(), &options, &taken).1, "192.168.5.0/24 192.168.5.1");
+    }
+
+    #[test]
+    fn options_of_a_network_name_its_bridge() {
+        let (network, _) = subnet(
+            super::super::predefined("bridge", Driver::Bridge),
+            &BridgeOptions::default(),
+            &taken(&[], None),
+        );
+        let settings = Settings::of(&network);
+        assert_eq!((settings.name.as_str(), settings.mtu, settings.icc), ("docker0", 1500, true));
+        assert_eq!(settings.binding, Some("0.0.0.0".parse().unwrap()));
+        let user = Network { options: Labels::new(), ..network };
+        assert_eq!(Settings::of(&user).name, format!("br-{}", user.id.short()));
+    }
+}

@@ -1,0 +1,75 @@
+//! The packet filter: two tables of our own (`ip slipway`, `ip6 slipway`), spoken to by netlink.
+//!
+//! Rules are laid down when a bridge appears; a container that publishes ports costs one transaction with one element
+//! for each. Tables of others are never changed, except as [`iptables`] says.
+
+mod nft;
+mod rules;
+
+use std::io;
+
+pub(super) use rules::{Bridge, Transit};
+
+use crate::base::sys::netlink::{self, Socket};
+
+/// The packet filter of the daemon's namespace.
+pub(super) struct Firewall {
+    socket: Socket,
+}
+
+impl Firewall {
+    /// Opens a socket; changes nothing.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: Socket::open(netlink::Family::Netfilter)? })
+    }
+
+    /// Makes the rules say what they should for these bridges.
+    pub fn lay_down(&self, bridges: &[Bridge], transit: Transit) -> io::Result<()> {
+        let mut messages = rules::lay_down(rules::TABLE4, bridges, transit);
+        if bridges.iter().any(|b| b.subnet6.is_some()) {
+            messages.extend(rules::lay_down(rules::TABLE6, bridges, transit));
+        }
+        self.socket.request(nft::transaction(messages))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::sys::netns;
+
+    #[test]
+    fn rules_are_accepted_by_the_kernel_and_read_back_by_nft() {
+        let dir = tempfile::tempdir().unwrap();
+        let listed = netns::create(&dir.path().join("ns"), || {
+            let bridge = Bridge {
+                name: "docker0".into(),
+                subnet4: Some("172.17.0.0/16".parse().unwrap()),
+                subnet6: Some("fd00::/64".parse().unwrap()),
+                masquerade: true,
+                icc: true,
+                internal: false,
+            };
+            let firewall = Firewall::open()?;
+            firewall.lay_down(std::slice::from_ref(&bridge), Transit::Forbidden)?;
+            firewall.lay_down(&[bridge], Transit::Forbidden)?;
+            std::process::Command::new("nft").args(["list", "ruleset"]).output()
+        });
+        netns::remove(&dir.path().join("ns")).unwrap();
+        let listed = String::from_utf8(listed.unwrap().stdout).unwrap();
+        for (rule, times) in [
+            ("policy drop", 2),
+            ("oifname \"docker0\" ct status dnat accept", 2),
+            ("ip saddr 172.17.0.0/16 oifname != \"docker0\" masquerade", 1),
+            ("ip6 saddr fd00::/64 oifname != \"docker0\" masquerade", 1),
+            ("fib daddr type local dnat ip to ip daddr . meta l4proto . th dport map @published-on", 2),
+            ("fib daddr type local dnat ip6 to meta l4proto . th dport map @published", 2),
+            ("iifname != \"lo\" ip daddr 127.0.0.0/8 drop", 1),
+        ] {
+            let found = listed
+                .lines()
+                .filter(|l| l.contains(rule) && !l.contains("@published-on") | rule.contains("-on"));
+            assert_eq!(found.count(), times, "{rule}\n{listed}");
+        }
+    }
+}

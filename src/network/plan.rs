@@ -1,0 +1,360 @@
+//! What connecting a container will do: every decision and every reservation, made before the first effect.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use super::ipam::Refused;
+use super::link::{self, Mac, Veth};
+use super::model::{Driver, Network};
+use super::{
+    EndpointRequest, EndpointSettings, EndpointState, Inner, NetworkError, NetworkMode, Sandbox,
+    SandboxRequest, State, bridge,
+};
+use crate::base::id::EndpointId;
+use crate::base::sys::netlink::{Message, Socket};
+use crate::base::sys::netns;
+
+const HOST_GATEWAY: &str = "host-gateway";
+/// The longest interface name (`IFNAMSIZ` without its NUL) is 15 bytes.
+const VETH_DIGITS: usize = 11;
+
+/// Decisions and reservations. Dropping it gives the reservations back, unless they are [kept](Plan::keep).
+pub(super) struct Plan<'a> {
+    inner: &'a Inner,
+    pub endpoints: Vec<Planned>,
+    pub extra_hosts: Vec<(String, IpAddr)>,
+    kept: bool,
+}
+
+/// A place in one network.
+pub(super) struct Planned {
+    pub network: Arc<Network>,
+    pub state: EndpointState,
+    mac: Mac,
+    interface: String,
+    /// Whether the container's default route leaves here.
+    gateway: bool,
+}
+
+impl Inner {
+    /// Decides how a container is connected and reserves what that takes.
+    pub(super) fn plan(&self, request: &SandboxRequest) -> Result<Plan<'_>, NetworkError> {
+        let mut plan = Plan { inner: self, endpoints: Vec::new(), extra_hosts: Vec::new(), kept: false };
+        for (network, settings) in self.wanted(request)? {
+            let state = self.reserve(&network, &settings, request)?;
+            let interface = format!("eth{}", plan.endpoints.len());
+            let mac = if network.driver == Driver::Bridge {
+                parse_mac(&state.mac_address)?
+            } else {
+                Mac::default()
+            };
+            plan.endpoints.push(Planned { network, state, mac, interface, gateway: false });
+        }
+        plan.choose_gateway(request);
+        for extra in &request.extra_hosts {
+            plan.extra_hosts.extend(self.extra_host(extra)?);
+        }
+        Ok(plan)
+    }
+
+    /// The mode's own network first, then the others by name; each once.
+    fn wanted(
+        &self,
+        request: &SandboxRequest,
+    ) -> Result<Vec<(Arc<Network>, EndpointSettings)>, NetworkError> {
+        let main = request.mode.network().unwrap_or_default();
+        if request.mode == NetworkMode::Bridge && self.options.bridge.disabled {
+            return Err(NetworkError::BridgeDisabled);
+        }
+        let mut wanted: Vec<(Arc<Network>, EndpointSettings)> =
+            vec![(self.resolve(main)?, EndpointSettings::default())];
+        for EndpointRequest { network, settings } in &request.endpoints {
+            let network = self.resolve(if network == "default" { "bridge" } else { network })?;
+            match wanted.iter_mut().find(|(known, _)| known.id == network.id) {
+                Some((_, own)) => *own = settings.clone(),
+                None => wanted.push((network, settings.clone())),
+            }
+        }
+        wanted[1..].sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
+        Ok(wanted)
+    }
+
+    fn reserve(
+        &self,
+        network: &Network,
+        settings: &EndpointSettings,
+        request: &SandboxRequest,
+    ) -> Result<EndpointState, NetworkError> {
+        let mut endpoint = EndpointState {
+            network: network.id.clone(),
+            endpoint: EndpointId::random(),
+            address: None,
+            gateway: None,
+            address6: None,
+            gateway6: None,
+            mac_address: String::new(),
+            dns_names: Vec::new(),
+        };
+        if network.driver != Driver::Bridge {
+            return Ok(endpoint);
+        }
+        self.state().take_addresses(network, settings, &mut endpoint)?;
+        endpoint.mac_address = match settings.mac_address.as_deref() {
+            Some(mac) if !mac.is_empty() => mac.to_owned(),
+            _ => print_mac(endpoint.address.map_or_else(bridge::random_mac, |net| mac_of(net.addr()))),
+        };
+        if !network.is_predefined() {
+            endpoint.dns_names = dns_names(settings, request);
+        }
+        Ok(endpoint)
+    }
+
+    /// Reads `name:address` or `name=address`; `host-gateway` gives one line for each address of the host.
+    fn extra_host(&self, text: &str) -> Result<Vec<(String, IpAddr)>, NetworkError> {
+        let bad = || NetworkError::BadExtraHost(text.to_owned());
+        let (name, address) = text.split_once(['=', ':']).ok_or_else(bad)?;
+        if address != HOST_GATEWAY {
+            let address = address.trim_start_matches('[').trim_end_matches(']');
+            return Ok(vec![(name.to_owned(), address.parse().map_err(|_| bad())?)]);
+        }
+        let mut hosts = self.options.host_gateway.clone();
+        if hosts.is_empty() {
+            let bridge = self.resolve("bridge").map_err(|_| NetworkError::NoHostGateway)?;
+            hosts.extend(bridge.ipam.subnets.iter().filter_map(|s| s.gateway));
+        }
+        Ok(hosts.into_iter().map(|ip| (name.to_owned(), ip)).collect())
+    }
+}
+
+impl State {
+    /// Takes one address of each family that the network has.
+    fn take_addresses(
+        &mut self,
+        network: &Network,
+        settings: &EndpointSettings,
+        endpoint: &mut EndpointState,
+    ) -> Result<(), NetworkError> {
+        let wish = settings.ipam.clone().unwrap_or_default();
+        if network.ipv4 {
+            let (net, gateway) = self.take_address(network, Version::V4, wish.ipv4.map(IpAddr::V4))?;
+            if let (IpNet::V4(net), gateway) = (net, gateway) {
+                endpoint.address = Some(net);
+                endpoint.gateway =
+                    gateway.and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None });
+            }
+        }
+        if network.ipv6 {
+            let taken = self.take_address(network, Version::V6, wish.ipv6.map(IpAddr::V6));
+            let (net, gateway) = taken.inspect_err(|_| self.release_endpoint(endpoint))?;
+            if let (IpNet::V6(net), gateway) = (net, gateway) {
+                endpoint.address6 = Some(net);
+                endpoint.gateway6 =
+                    gateway.and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None });
+            }
+        }
+        Ok(())
+    }
+
+    fn take_address(
+        &mut self,
+        network: &Network,
+        version: Version,
+        wish: Option<IpAddr>,
+    ) -> Result<(IpNet, Option<IpAddr>), NetworkError> {
+        let exhausted = || NetworkError::NoFreeAddress {
+            network: network.name.clone(),
+            id: network.id.as_str().to_owned(),
+        };
+        let mut refused = exhausted();
+        let pools = self.pools.get_mut(&network.id).into_iter().flatten();
+        for (pool, subnet) in pools.zip(&network.ipam.subnets) {
+            if subnet.subnet.addr().is_ipv6() != (version == Version::V6) {
+                continue;
+            }
+            let taken = match wish {
+                Some(ip) => pool.take(ip).map(|()| ip),
+                None => pool.take_free(),
+            };
+            refused = match (taken, wish) {
+                (Ok(ip), _) => {
+                    let net = IpNet::new(ip, pool.subnet().prefix_len()).unwrap_or(IpNet::from(ip));
+                    return Ok((net, subnet.gateway));
+                }
+                (Err(Refused::Taken), _) => return Err(NetworkError::AddressInUse),
+                (Err(Refused::OutOfRange), Some(address)) => NetworkError::AddressOutOfRange { address },
+                (Err(_), _) => exhausted(),
+            };
+        }
+        Err(refused)
+    }
+
+    /// Gives the addresses of a sandbox back.
+    pub(super) fn release(&mut self, sandbox: &Sandbox) {
+        sandbox.endpoints.values().for_each(|endpoint| self.release_endpoint(endpoint));
+    }
+
+    fn release_endpoint(&mut self, endpoint: &EndpointState) {
+        let pools = self.pools.get_mut(&endpoint.network).into_iter().flatten();
+        for pool in pools {
+            let subnet = pool.subnet();
+            addresses(endpoint).filter(|ip| subnet.contains(ip)).for_each(|ip| pool.release(ip));
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// The sandbox as it will be.
+    pub fn sandbox(&self) -> Sandbox {
+        let named = |e: &Planned| (e.network.name.clone(), e.state.clone());
+        Sandbox { endpoints: self.endpoints.iter().map(named).collect(), ..Sandbox::default() }
+    }
+
+    /// True if any network has IPv6.
+    pub fn has_ipv6(&self) -> bool {
+        self.endpoints.iter().any(|e| e.state.address6.is_some())
+    }
+
+    /// The reservations stay after the plan is gone.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
+
+    /// Highest priority first, then by name, as dockerd chooses; networks without a way out do not count.
+    fn choose_gateway(&mut self, request: &SandboxRequest) {
+        let priority = |network: &Network| {
+            let own = |e: &&EndpointRequest| e.network == network.name || e.network == network.id.as_str();
+            request.endpoints.iter().find(own).map_or(0, |e| e.settings.gw_priority)
+        };
+        let outward = self.endpoints.iter_mut().filter(|e| e.has_interface() && !e.network.internal);
+        let best = outward.min_by_key(|e| (std::cmp::Reverse(priority(&e.network)), e.network.name.clone()));
+        if let Some(best) = best {
+            best.gateway = true;
+        }
+    }
+}
+
+impl Drop for Plan<'_> {
+    fn drop(&mut self) {
+        if !self.kept {
+            let sandbox = self.sandbox();
+            self.inner.state().release(&sandbox);
+        }
+    }
+}
+
+impl Planned {
+    /// False for `host` and `none`.
+    pub fn has_interface(&self) -> bool {
+        self.network.driver == Driver::Bridge
+    }
+
+    /// The container's addresses here.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        addresses(&self.state)
+    }
+
+    /// Makes the pair of interfaces and returns what is left to do inside: addresses and routes. Call in the new
+    /// namespace.
+    pub fn plug_in(&self, host: &Socket, inside: &Socket, bridge: u32) -> io::Result<Vec<Message>> {
+        let netns = netns::current()?;
+        let settings = bridge::Settings::of(&self.network);
+        host.request(vec![link::new_veth(&Veth {
+            host_name: &host_end(&self.state.endpoint),
+            bridge,
+            mtu: settings.mtu,
+            netns: std::os::fd::AsFd::as_fd(&netns),
+            name: &self.interface,
+            mac: self.mac,
+        })])?;
+        let made =
+            link::find(inside, &self.interface)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let nets = [self.state.address.map(IpNet::V4), self.state.address6.map(IpNet::V6)];
+        let mut changes = vec![link::set_up(made.index)];
+        changes.extend(nets.into_iter().flatten().map(|net| link::add_address(made.index, net)));
+        if self.gateway {
+            let gateways = [self.state.gateway.map(IpAddr::V4), self.state.gateway6.map(IpAddr::V6)];
+            changes.extend(gateways.into_iter().flatten().map(|ip| link::default_route(made.index, ip)));
+        }
+        Ok(changes)
+    }
+}
+
+/// An IP version.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Version {
+    V4,
+    V6,
+}
+
+/// The name of the host's end of an endpoint's pair of interfaces.
+pub(super) fn host_end(endpoint: &EndpointId) -> String {
+    format!("{VETH_PREFIX}{}", &endpoint.as_str()[..VETH_DIGITS])
+}
+
+/// How the names of our interfaces begin.
+pub(super) const VETH_PREFIX: &str = "veth";
+
+/// Keeps interfaces that are made from now on in the caller's namespace free of IPv6; the loopback has it already.
+pub(super) fn disable_ipv6() -> io::Result<()> {
+    match fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn addresses(endpoint: &EndpointState) -> impl Iterator<Item = IpAddr> {
+    let v4 = endpoint.address.map(|net| IpAddr::V4(net.addr()));
+    let v6 = endpoint.address6.map(|net| IpAddr::V6(net.addr()));
+    v4.into_iter().chain(v6)
+}
+
+/// The container's name, the aliases, its short id and its host name, each once.
+fn dns_names(settings: &EndpointSettings, request: &SandboxRequest) -> Vec<String> {
+    let mut names = vec![request.name.clone()];
+    names.extend(settings.aliases.iter().flatten().cloned());
+    names.extend([request.container.short().to_owned(), request.hostname.clone()]);
+    let mut seen = std::collections::HashSet::new();
+    names.retain(|name| !name.is_empty() && seen.insert(name.clone()));
+    names
+}
+
+/// `02:42:` and the address, so that a neighbour's memory of an address's last owner is never wrong.
+fn mac_of(ip: Ipv4Addr) -> Mac {
+    let [a, b, c, d] = ip.octets();
+    [0x02, 0x42, a, b, c, d]
+}
+
+fn print_mac(mac: Mac) -> String {
+    mac.map(|byte| format!("{byte:02x}")).join(":")
+}
+
+fn parse_mac(text: &str) -> Result<Mac, NetworkError> {
+    let invalid = || NetworkError::InvalidMac(text.to_owned());
+    let bytes: Option<Vec<u8>> =
+        text.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok()).collect();
+    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hardware_addresses_are_printed_and_read_back() {
+        let mac = mac_of("172.17.0.2".parse().unwrap());
+        assert_eq!(print_mac(mac), "02:42:ac:11:00:02");
+        assert_eq!(parse_mac("02-42-ac-11-00-02").unwrap(), mac);
+        for bad in ["", "02:42", "02:42:ac:11:00:02:03", "zz:42:ac:11:00:02"] {
+            assert!(parse_mac(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_interfaces_fit_into_the_kernels_limit() {
+        assert!(host_end(&EndpointId::random()).len() < libc::IFNAMSIZ);
+    }
+}

@@ -1,0 +1,91 @@
+//! A host of one's own for tests: a network namespace with its directories, removed with everything in it.
+
+use std::io;
+use std::path::Path;
+use std::process::Command;
+
+use super::{
+    BridgeOptions, DnsOptions, EndpointRequest, NetworkMode, Networks, Options, PortRequest, SandboxRequest,
+};
+use crate::base::id::ContainerId;
+use crate::base::sys::netns;
+use crate::events::EventBus;
+
+pub(super) struct Host {
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    pub fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn options(&self) -> Options {
+        Options {
+            state_dir: self.dir().join("state"),
+            netns_dir: self.dir().join("netns"),
+            bridge: BridgeOptions::default(),
+            dns: DnsOptions::default(),
+            host_gateway: Vec::new(),
+            address_pools: Vec::new(),
+        }
+    }
+
+    pub fn networks(&self) -> Networks {
+        Networks::open(self.options(), EventBus::default()).unwrap()
+    }
+
+    /// Runs `test` on this host.
+    pub fn run(&self, test: impl FnOnce(&Networks) + Send) {
+        let path = self.dir().join("host");
+        if !path.exists() {
+            netns::create(&path, || Ok(())).unwrap();
+        }
+        let inside = netns::open(&path).unwrap();
+        netns::enter(inside, || {
+            Self::command("ip link set lo up")?;
+            test(&self.networks());
+            Ok(())
+        })
+        .unwrap();
+    }
+
+    /// What a shell command prints, on the host of the calling thread.
+    pub fn command(line: &str) -> io::Result<String> {
+        let output = Command::new("sh").args(["-c", line]).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let bound =
+            std::fs::read_dir(self.dir().join("netns")).into_iter().flatten().flatten().map(|e| e.path());
+        for path in bound.chain([self.dir().join("host")]) {
+            let _ = netns::remove(&path);
+        }
+    }
+}
+
+pub(super) fn request(dir: &Path, mode: NetworkMode) -> SandboxRequest {
+    SandboxRequest {
+        container: ContainerId::random(),
+        name: "web".into(),
+        hostname: "web".into(),
+        domainname: String::new(),
+        mode,
+        endpoints: Vec::<EndpointRequest>::new(),
+        ports: Vec::<PortRequest>::new(),
+        exposed: Vec::new(),
+        dns: DnsOptions::default(),
+        extra_hosts: Vec::new(),
+        dir: dir.to_owned(),
+    }
+}
