@@ -3,6 +3,7 @@
 pub mod crash;
 pub mod digest;
 pub mod durable;
+pub mod host;
 pub mod id;
 pub mod sys;
 pub mod time;
