@@ -34,6 +34,7 @@ bind! {
         SystemEvents => system::events,
         SystemPing => system::ping,
         SystemPingHead => system::ping_head,
+        SystemVersion => system::version,
     }
 
     // Answered with 501, those of the swarm with what dockerd says when it is off.
@@ -42,7 +43,6 @@ bind! {
         SystemAuth,
         SystemDataUsage,
         SystemInfo,
-        SystemVersion,
         // Container
         CheckpointCreate,
         CheckpointDelete,

@@ -1,3 +1,4 @@
 //! What clients read: the engine's objects as Docker's JSON, with explicit rules for null, empty and absent.
 
 pub mod event;
+pub mod version;
