@@ -68,7 +68,8 @@ impl Host {
             memory: total_memory(&read("/proc/meminfo").unwrap_or_default()),
             cgroups: Cgroups::detect(),
             seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
-            apparmor: read("/sys/module/apparmor/parameters/enabled").is_some_and(|text| text.starts_with('Y'))
+            apparmor: read("/sys/module/apparmor/parameters/enabled")
+                .is_some_and(|text| text.starts_with('Y'))
                 && Path::new("/sys/kernel/security/apparmor").exists(),
         }
     }
@@ -110,9 +111,9 @@ impl Cgroups {
         // The root cgroup has no limits, so swap shows in the daemon's own or in that of the system's services.
         let own = read("/proc/self/cgroup").unwrap_or_default();
         let own = own.lines().find_map(|line| line.strip_prefix("0::/")).unwrap_or_default();
-        let swap = [own, "system.slice", "init.scope"].iter().any(|group| {
-            !group.is_empty() && root.join(group).join("memory.swap.max").exists()
-        });
+        let swap = [own, "system.slice", "init.scope"]
+            .iter()
+            .any(|group| !group.is_empty() && root.join(group).join("memory.swap.max").exists());
         Self {
             version: CgroupVersion::V2,
             memory: has("memory"),
@@ -169,7 +170,8 @@ fn processors() -> usize {
 
 fn total_memory(meminfo: &str) -> u64 {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
-    let kilobytes = line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
+    let kilobytes =
+        line.and_then(|rest| rest.split_whitespace().next()).and_then(|number| number.parse::<u64>().ok());
     kilobytes.unwrap_or(0) * 1024
 }
 

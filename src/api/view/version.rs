@@ -64,8 +64,12 @@ mod tests {
     fn the_version_fits_every_version_of_the_specification() {
         let body = version(&Host::detect()).to_string();
         for minor in 24..=55 {
-            let found =
-                conformance::validate_operation("SystemVersion", ApiVersion::of_minor(minor), 200, body.as_bytes());
+            let found = conformance::validate_operation(
+                "SystemVersion",
+                ApiVersion::of_minor(minor),
+                200,
+                body.as_bytes(),
+            );
             assert_eq!(found, [], "1.{minor}");
         }
     }
