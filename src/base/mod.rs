@@ -1,5 +1,6 @@
 //! What knows nothing of Docker: identifiers, digests, the writer of state files, system calls.
 
+pub mod archive;
 pub mod crash;
 pub mod digest;
 pub mod durable;

@@ -1,10 +1,14 @@
 //! System calls behind safe functions. With `shim`, the only place for `unsafe`.
 
 pub mod fdpass;
+pub mod igzip;
+pub mod mount;
 pub mod netlink;
 pub mod netns;
+pub mod overlay;
 pub mod pidfd;
 pub mod pty;
+pub mod root_fs;
 pub mod sealed;
 pub mod socket;
 pub mod socket_at;

@@ -1,0 +1,153 @@
+//! Overlay mounts (kernel documentation, filesystems/overlayfs.rst).
+//!
+//! The new mount API takes layers one by one (`lowerdir+`, Linux 6.7), so neither their count nor the length of their
+//! paths meets a limit below the kernel's 500 layers. Older kernels take one page of options from mount(2): there the
+//! layers are named by the numbers of descriptors, relative to /proc/self/fd.
+
+use std::ffi::{CString, OsStr};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{self, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{self, MountFlags};
+
+use super::mount::{attach, create_detached, open_file_system};
+use super::root_fs::proc_path;
+
+/// fsconfig(2) takes strings of up to 255 bytes.
+const MAX_STRING: usize = 255;
+
+/// The directories of an overlay mount.
+#[derive(Debug, Clone)]
+pub struct Overlay<'a> {
+    /// Read-only layers, the base first; at least one.
+    pub layers: &'a [PathBuf],
+    /// Where changes go; on the same file system as `work`.
+    pub upper: &'a Path,
+    /// The kernel's working directory.
+    pub work: &'a Path,
+    /// What happens to changes at a power cut.
+    pub durability: Durability,
+}
+
+/// What an overlay does when a file is synced, and when it is unmounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// fsync(2) reaches the disk, and unmounting syncs the whole file system below.
+    #[default]
+    Synced,
+    /// Nothing is synced (`volatile`): for changes that nobody wants to see again after a power cut. The kernel
+    /// refuses to mount the same upper directory again until `work/work/incompat` is removed.
+    Volatile,
+}
+
+impl Overlay<'_> {
+    /// Mounts at `target`.
+    pub fn mount(&self, target: &Path) -> io::Result<()> {
+        match self.detached() {
+            Ok(detached) => attach(detached, target),
+            Err(e) if lacks_layer_option(&e) => self.mount_with_one_page(target),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn detached(&self) -> io::Result<OwnedFd> {
+        let context = open_file_system("overlay")?;
+        let mut long = Vec::new();
+        let mut set = |key: &str, path: &Path| -> io::Result<()> {
+            if path.as_os_str().len() <= MAX_STRING {
+                return Ok(mount::fsconfig_set_string(context.as_fd(), key, path)?);
+            }
+            let fd = handle(path)?;
+            mount::fsconfig_set_string(context.as_fd(), key, proc_path(&fd))?;
+            long.push(fd);
+            Ok(())
+        };
+        // The first one given is the topmost.
+        for layer in self.layers.iter().rev() {
+            set("lowerdir+", layer)?;
+        }
+        set("upperdir", self.upper)?;
+        set("workdir", self.work)?;
+        for (key, value) in self.options() {
+            mount::fsconfig_set_string(context.as_fd(), key, value)?;
+        }
+        if self.durability == Durability::Volatile {
+            mount::fsconfig_set_flag(context.as_fd(), "volatile")?;
+        }
+        // Shown as the source in mount tables; "none" otherwise.
+        mount::fsconfig_set_string(context.as_fd(), "source", "overlay")?;
+        create_detached(&context)
+    }
+
+    /// `index=off`: a lower layer is in many mounts, and an index in the upper directory would tie it to one of them.
+    /// `redirect_dir=off`, `metacopy=off`: the upper directory alone is a container's change, readable as a plain
+    /// tree, and nothing in it refers to paths elsewhere; so whatever a kernel's defaults are.
+    fn options(&self) -> [(&'static str, &'static str); 3] {
+        [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off")]
+    }
+
+    /// By mount(2) for kernels before 6.7.
+    fn mount_with_one_page(&self, target: &Path) -> io::Result<()> {
+        let paths = self.layers.iter().rev().map(PathBuf::as_path).chain([self.upper, self.work]);
+        let handles = paths.map(handle).collect::<io::Result<Vec<_>>>()?;
+        let names: Vec<String> = handles.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        let [layers @ .., upper, work] = names.as_slice() else { return Err(Errno::INVAL.into()) };
+        let mut options = format!("lowerdir={},upperdir={upper},workdir={work}", layers.join(":"));
+        for (key, value) in self.options() {
+            options.push_str(&format!(",{key}={value}"));
+        }
+        if self.durability == Durability::Volatile {
+            options.push_str(",volatile");
+        }
+        let options = CString::new(options)?;
+        let target = std::path::absolute(target)?;
+        // A thread with a working directory of its own: the numbers are relative paths.
+        let mounted = std::thread::scope(|scope| scope.spawn(|| mount_in_fd_dir(&target, &options)).join());
+        mounted.unwrap_or_else(|_| Err(io::Error::other("the mounting thread panicked")))
+    }
+}
+
+fn mount_in_fd_dir(target: &Path, options: &CString) -> io::Result<()> {
+    unshare(CloneFlags::CLONE_FS)?;
+    // Not /proc/self/fd: the same, but it says that threads share descriptors.
+    std::env::set_current_dir(format!("/proc/{}/fd", std::process::id()))?;
+    Ok(mount::mount("overlay", target, "overlay", MountFlags::empty(), options.as_c_str())?)
+}
+
+fn handle(path: &Path) -> io::Result<OwnedFd> {
+    Ok(fs::open(path, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+/// `lowerdir+` is EINVAL to kernels from 6.5 on that lack it; before, each option is taken and the path is wrong.
+fn lacks_layer_option(error: &io::Error) -> bool {
+    let supported = kernel_version().is_none_or(|version| version >= (6, 7));
+    !supported && error.raw_os_error() != Some(libc::EPERM)
+}
+
+fn kernel_version() -> Option<(u32, u32)> {
+    let name = nix::sys::utsname::uname().ok()?;
+    version(name.release())
+}
+
+fn version(release: &OsStr) -> Option<(u32, u32)> {
+    let text = std::str::from_utf8(release.as_bytes()).ok()?;
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernel_releases_are_compared_by_their_first_two_numbers() {
+        for (release, expected) in [("6.18.44-fc", Some((6, 18))), ("6.7-rc1", Some((6, 7))), ("x", None)] {
+            assert_eq!(version(OsStr::new(release)), expected, "{release}");
+        }
+    }
+}

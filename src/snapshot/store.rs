@@ -1,0 +1,251 @@
+//! The layers there are. What exists is known in memory; the directory is read once, at start-up.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ChainId, LayerWriter, SnapshotError};
+use crate::base::digest::Digest;
+use crate::base::durable;
+use crate::base::sys::root_fs::remove_tree;
+use crate::crash_point;
+
+/// What is known of a layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerInfo {
+    /// sha256 of the uncompressed tar stream it was made from.
+    pub diff_id: Digest,
+    /// Sum of the lengths of regular files in bytes.
+    pub size: u64,
+    /// Bytes allocated on disk.
+    pub usage: u64,
+    /// Hides all layers below.
+    pub opaque_root: bool,
+}
+
+/// `layer.json`.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    /// Without a mark in `synced/`, the layer is only good in the boot that wrote it.
+    boot_id: String,
+    #[serde(flatten)]
+    info: LayerInfo,
+}
+
+/// The layers under one directory.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    pub(super) store: Arc<Store>,
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    pub(super) root: PathBuf,
+    layers: RwLock<HashMap<ChainId, LayerInfo>>,
+    next: AtomicU64,
+    /// The result of a trial mount, made when a mount failed.
+    pub(super) supported: OnceLock<Result<(), i32>>,
+}
+
+impl Snapshots {
+    /// Opens or creates the store at `root`; finishes removals, deletes what was half-built, and drops layers that an
+    /// earlier boot did not sync. One process at a time.
+    pub fn open(root: &Path) -> Result<Self, SnapshotError> {
+        let store = Store {
+            root: std::path::absolute(root).map_err(SnapshotError::store("opening", root))?,
+            layers: RwLock::default(),
+            next: AtomicU64::new(0),
+            supported: OnceLock::new(),
+        };
+        let dirs = [(store.layers_dir(), 0o700), (store.synced_dir(), 0o700), (store.empty_dir(), 0o755)];
+        for (dir, mode) in dirs {
+            create_dir(&dir, mode).map_err(SnapshotError::store("creating", &dir))?;
+        }
+        store.load()?;
+        Ok(Self { store: Arc::new(store) })
+    }
+
+    /// Whether the layer can be mounted.
+    pub fn exists(&self, chain: &ChainId) -> bool {
+        self.store.contains(chain)
+    }
+
+    /// What is known of a layer, if it is there.
+    pub fn find(&self, chain: &ChainId) -> Option<LayerInfo> {
+        self.store.read().get(chain).copied()
+    }
+
+    /// Bytes that a layer takes on disk; 0 if it is not there.
+    pub fn usage(&self, chain: &ChainId) -> u64 {
+        self.find(chain).map_or(0, |info| info.usage)
+    }
+
+    /// All layers, in no order.
+    pub fn list(&self) -> Vec<ChainId> {
+        self.store.read().keys().copied().collect()
+    }
+
+    /// The directory with a layer's files; the layer need not exist.
+    pub fn tree(&self, chain: &ChainId) -> PathBuf {
+        self.store.tree(chain)
+    }
+
+    /// Starts a layer on top of `parents` (the base first), which need not be there before the commit: the layers of
+    /// an image can be unpacked in parallel, and are then committed in order.
+    pub fn begin(&self, chain: &ChainId, parents: &[ChainId]) -> Result<LayerWriter, SnapshotError> {
+        LayerWriter::begin(Arc::clone(&self.store), *chain, parents.to_vec())
+    }
+
+    /// Brings committed layers to the disk, so that the next boot has them after a power cut: one syncfs(2) for all
+    /// their files, one sync for the marks. Blocks for as long as the disk needs; good to do after the pull has been
+    /// answered. Layers without it are dropped at the first start of another boot, to be unpacked again.
+    pub fn sync(&self, chains: &[ChainId]) -> Result<(), SnapshotError> {
+        let synced = self.store.synced_dir();
+        let pending: Vec<&ChainId> = chains.iter().filter(|chain| !self.store.mark(chain).exists()).collect();
+        if pending.is_empty() {
+            return Ok(());
+        }
+        let failed = || SnapshotError::store("syncing", &synced);
+        let dir = fs::File::open(&synced).map_err(failed())?;
+        rustix::fs::syncfs(&dir).map_err(|e| failed()(e.into()))?;
+        crash_point!("snapshot.synced");
+        for chain in pending {
+            if self.exists(chain) {
+                let mark = self.store.mark(chain);
+                fs::File::create(&mark).map_err(SnapshotError::store("creating", &mark))?;
+            }
+        }
+        dir.sync_all().map_err(failed())
+    }
+
+    /// Removes a layer. Nothing may have it mounted, and no layer on top of it may stay: the caller knows both.
+    pub fn remove(&self, chain: &ChainId) -> Result<(), SnapshotError> {
+        self.store.write().remove(chain).ok_or(SnapshotError::NotFound(*chain))?;
+        let mark = self.store.mark(chain);
+        match fs::remove_file(&mark) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => {
+                return Err(SnapshotError::store("removing", mark)(e));
+            }
+            _ => {}
+        }
+        let dir = self.store.layer_dir(chain);
+        let gone = durable::retire_dir(&dir).map_err(SnapshotError::store("retiring", &dir))?;
+        crash_point!("snapshot.retired");
+        remove_tree(&gone).map_err(SnapshotError::store("removing", gone))
+    }
+}
+
+impl Store {
+    pub(super) fn tree(&self, chain: &ChainId) -> PathBuf {
+        self.layer_dir(chain).join("fs")
+    }
+
+    /// An empty directory: the one layer of images without layers.
+    pub(super) fn empty_dir(&self) -> PathBuf {
+        self.root.join("empty")
+    }
+
+    pub(super) fn contains(&self, chain: &ChainId) -> bool {
+        self.read().contains_key(chain)
+    }
+
+    /// Where a layer is built; a name of its own for each writer, so that two may build the same layer.
+    pub(super) fn building(&self, chain: &ChainId) -> PathBuf {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        self.layers_dir().join(format!("{}{}-{number}", durable::NEW, chain.digest().hex()))
+    }
+
+    /// Renames a built layer into place. False if it was there already.
+    pub(super) fn publish(
+        &self,
+        chain: &ChainId,
+        building: &Path,
+        info: LayerInfo,
+    ) -> Result<bool, SnapshotError> {
+        let record = building.join("layer.json");
+        let json = serde_json::to_vec(&Record { boot_id: boot_id()?, info }).map_err(io::Error::from);
+        let written = json.and_then(|json| durable::write_state(&record, &json));
+        written.map_err(SnapshotError::store("writing", &record))?;
+        let mut layers = self.write();
+        if layers.contains_key(chain) {
+            return Ok(false);
+        }
+        let dir = self.layer_dir(chain);
+        fs::rename(building, &dir).map_err(SnapshotError::store("publishing", &dir))?;
+        layers.insert(*chain, info);
+        Ok(true)
+    }
+
+    pub(super) fn read(&self) -> RwLockReadGuard<'_, HashMap<ChainId, LayerInfo>> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, HashMap<ChainId, LayerInfo>> {
+        self.layers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn layers_dir(&self) -> PathBuf {
+        self.root.join("layers")
+    }
+
+    fn synced_dir(&self) -> PathBuf {
+        self.root.join("synced")
+    }
+
+    fn layer_dir(&self, chain: &ChainId) -> PathBuf {
+        self.layers_dir().join(chain.digest().hex())
+    }
+
+    fn mark(&self, chain: &ChainId) -> PathBuf {
+        self.synced_dir().join(chain.digest().hex())
+    }
+
+    fn load(&self) -> Result<(), SnapshotError> {
+        let dir = self.layers_dir();
+        let failed = || SnapshotError::store("reading", &dir);
+        let boot_id = boot_id()?;
+        let mut layers = self.write();
+        for entry in fs::read_dir(&dir).map_err(failed())? {
+            let entry = entry.map_err(failed())?;
+            let path = entry.path();
+            let chain =
+                entry.file_name().to_str().and_then(|name| Digest::from_hex(name).ok()).map(ChainId::base);
+            match chain.and_then(|chain| Some((chain, self.trusted(&chain, &boot_id)?))) {
+                Some((chain, info)) => {
+                    layers.insert(chain, info);
+                }
+                None => remove_tree(&path).map_err(SnapshotError::store("removing", path))?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of a layer's directory, if it is whole on disk.
+    fn trusted(&self, chain: &ChainId, boot_id: &str) -> Option<LayerInfo> {
+        let json = fs::read(self.layer_dir(chain).join("layer.json")).ok()?;
+        let record: Record = serde_json::from_slice(&json).ok()?;
+        (record.boot_id == boot_id || self.mark(chain).exists()).then_some(record.info)
+    }
+}
+
+fn boot_id() -> Result<String, SnapshotError> {
+    let path = "/proc/sys/kernel/random/boot_id";
+    let text = fs::read_to_string(path).map_err(SnapshotError::store("reading", path))?;
+    Ok(text.trim().to_owned())
+}
+
+/// What is on the way to layers is 0700: other users of the host must not reach set-user-id files of images
+/// (CVE-2021-41091).
+fn create_dir(dir: &Path, mode: u32) -> io::Result<()> {
+    if let Some(parent) = dir.parent() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(parent)?;
+    }
+    fs::DirBuilder::new().recursive(true).create(dir)?;
+    fs::set_permissions(dir, fs::Permissions::from_mode(mode))
+}

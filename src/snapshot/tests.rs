@@ -1,0 +1,5 @@
+//! Layers from archives made in memory, unpacked into a real store. These need root: they make devices, set owners
+//! and `trusted` attributes, as the daemon does.
+
+mod archives;
+mod benign;
