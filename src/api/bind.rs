@@ -32,6 +32,7 @@ macro_rules! bind {
 bind! {
     served {
         SystemEvents => system::events,
+        SystemInfo => system::info,
         SystemPing => system::ping,
         SystemPingHead => system::ping_head,
         SystemVersion => system::version,
@@ -42,7 +43,6 @@ bind! {
         // System
         SystemAuth,
         SystemDataUsage,
-        SystemInfo,
         // Container
         CheckpointCreate,
         CheckpointDelete,

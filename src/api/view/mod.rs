@@ -1,4 +1,5 @@
 //! What clients read: the engine's objects as Docker's JSON, with explicit rules for null, empty and absent.
 
 pub mod event;
+pub mod info;
 pub mod version;

@@ -1,8 +1,10 @@
 //! Operations of the tag System.
 
 mod events;
+mod info;
 
 pub use events::events;
+pub use info::{info, version};
 
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, PRAGMA};
@@ -11,7 +13,6 @@ use http::{HeaderValue, StatusCode};
 use crate::api::call::{Call, Outcome};
 use crate::api::respond;
 use crate::api::spec::params;
-use crate::api::view;
 
 /// `GET /_ping`
 pub async fn ping(_call: Call<params::SystemPing>) -> Outcome {
@@ -21,11 +22,6 @@ pub async fn ping(_call: Call<params::SystemPing>) -> Outcome {
 /// `HEAD /_ping`
 pub async fn ping_head(_call: Call<params::SystemPingHead>) -> Outcome {
     Ok(with_ping_headers(respond::bytes(StatusCode::OK, PLAIN, "")))
-}
-
-/// `GET /version`
-pub async fn version(call: Call<params::SystemVersion>) -> Outcome {
-    Ok(respond::json(StatusCode::OK, &view::version::version(&call.engine.host)))
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
