@@ -26,7 +26,8 @@ pub fn read_or_create(data_root: &Path) -> io::Result<String> {
 /// A random UUID (RFC 9562, version 4).
 fn random_uuid() -> String {
     let hex = random_hex_id();
-    [&hex[..8], &hex[8..12], &format!("4{}", &hex[13..16]), &format!("a{}", &hex[17..20]), &hex[20..32]].join("-")
+    [&hex[..8], &hex[8..12], &format!("4{}", &hex[13..16]), &format!("a{}", &hex[17..20]), &hex[20..32]]
+        .join("-")
 }
 
 #[cfg(test)]

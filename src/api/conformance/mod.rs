@@ -108,12 +108,9 @@ fn refused(method: &str, path: &str, status: u16, body: &[u8]) -> Vec<Violation>
     match status {
         301 | 200 if method == "OPTIONS" || status == 301 => Vec::new(),
         404 if method == "HEAD" => Vec::new(),
-        404 => check_documents(
-            &at,
-            body,
-            &|v, check| check.definition("ErrorResponse", v),
-            ApiVersion::NEWEST,
-        ),
+        404 => {
+            check_documents(&at, body, &|v, check| check.definition("ErrorResponse", v), ApiVersion::NEWEST)
+        }
         // The two version errors; old clients get theirs as text.
         400 => Vec::new(),
         _ => vec![Violation { at, fault: Fault::NoOperation }],

@@ -31,7 +31,8 @@ pub struct ContainerCounts {
 /// The whole reply.
 pub fn info(sources: &Sources<'_>, version: ApiVersion) -> Value {
     let mut reply = json!({});
-    let parts = [engine(sources), on_host(sources.host), capabilities(sources), settings(sources), constants()];
+    let parts =
+        [engine(sources), on_host(sources.host), capabilities(sources), settings(sources), constants()];
     for part in parts {
         if let (Some(reply), Value::Object(part)) = (reply.as_object_mut(), part) {
             reply.extend(part);
@@ -199,7 +200,8 @@ fn runtimes(live: &Live) -> Value {
 /// Loopback registries are insecure by default, as with dockerd.
 fn registries(live: &Live) -> Value {
     let is_network = |entry: &&String| entry.contains('/');
-    let networks: Vec<&str> = live.insecure_registries.iter().filter(is_network).map(String::as_str).collect();
+    let networks: Vec<&str> =
+        live.insecure_registries.iter().filter(is_network).map(String::as_str).collect();
     let mut indexes = serde_json::Map::new();
     for name in live.insecure_registries.iter().filter(|entry| !is_network(entry)) {
         indexes
@@ -238,7 +240,10 @@ fn warnings(sources: &Sources<'_>) -> Vec<String> {
     let lacking = [
         (cgroups.memory, "WARNING: No memory limit support"),
         (cgroups.swap, "WARNING: No swap limit support"),
-        (cgroups.oom_kill_disable || cgroups.version == CgroupVersion::V2, "WARNING: No oom kill disable support"),
+        (
+            cgroups.oom_kill_disable || cgroups.version == CgroupVersion::V2,
+            "WARNING: No oom kill disable support",
+        ),
         (cgroups.cpu_quota, "WARNING: No cpu cfs quota support"),
         (cgroups.cpu_quota, "WARNING: No cpu cfs period support"),
         (cgroups.cpu_shares, "WARNING: No cpu shares support"),
@@ -247,7 +252,8 @@ fn warnings(sources: &Sources<'_>) -> Vec<String> {
     ];
     let lacking = lacking.into_iter().filter(|(there, _)| !there).map(|(_, warning)| warning.to_owned());
     let default_profile = sources.config.seccomp_profile == "builtin" || !sources.host.seccomp;
-    let profile = (!default_profile).then(|| "WARNING: daemon is not using the default seccomp profile".to_owned());
+    let profile =
+        (!default_profile).then(|| "WARNING: daemon is not using the default seccomp profile".to_owned());
     exposures(sources.config).into_iter().chain(lacking).chain(profile).collect()
 }
 
@@ -295,8 +301,12 @@ mod tests {
     fn info_fits_every_version_of_the_specification() {
         for minor in 24..=55 {
             let version = ApiVersion::of_minor(minor);
-            let found =
-                conformance::validate_operation("SystemInfo", version, 200, info_of(minor).to_string().as_bytes());
+            let found = conformance::validate_operation(
+                "SystemInfo",
+                version,
+                200,
+                info_of(minor).to_string().as_bytes(),
+            );
             assert_eq!(found, [], "1.{minor}");
         }
     }
