@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use crate::api::call::{Incoming, Outcome};
 use crate::api::error::ApiError;
-use crate::api::handlers::system;
+use crate::api::handlers::{plugins, system};
 use crate::api::spec::{Operation, params};
 
 /// Boxed one by one: a single future of all handlers would have the size of the largest for every request.
@@ -31,6 +31,15 @@ macro_rules! bind {
 
 bind! {
     served {
+        PluginDelete => plugins::delete,
+        PluginDisable => plugins::disable,
+        PluginEnable => plugins::enable,
+        PluginInspect => plugins::inspect,
+        PluginList => plugins::list,
+        PluginPush => plugins::push,
+        PluginSet => plugins::set,
+        PluginUpgrade => plugins::upgrade,
+
         SystemEvents => system::events,
         SystemInfo => system::info,
         SystemPing => system::ping,
@@ -118,15 +127,7 @@ bind! {
         // Plugin
         GetPluginPrivileges,
         PluginCreate,
-        PluginDelete,
-        PluginDisable,
-        PluginEnable,
-        PluginInspect,
-        PluginList,
         PluginPull,
-        PluginPush,
-        PluginSet,
-        PluginUpgrade,
         // Swarm
         SwarmInit,
         SwarmInspect,

@@ -2,7 +2,8 @@
 //! here, with one wildcard-free match.
 
 use axum::response::Response;
-use http::StatusCode;
+use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 
 use crate::api::auth_header::InvalidAuth;
 use crate::api::body::BodyError;
@@ -70,6 +71,16 @@ impl ApiError {
     fn to_come(name: &str, method: &str, path: &str) -> Self {
         let message = format!("slipway does not support {name} ({method} {path}) yet");
         Self::new(StatusCode::NOT_IMPLEMENTED, message)
+    }
+
+    /// The response of an operation. An attach is answered in the stream's own type: its client has let go of HTTP.
+    pub fn response_of(self, operation: Operation) -> Response {
+        if operation != Operation::ContainerAttach {
+            return self.into_response();
+        }
+        let mut response = respond::bytes(self.status, respond::RAW_STREAM, format!("{}\r\n", self.message));
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
     }
 
     /// The response: JSON, or for 304 nothing.

@@ -7,7 +7,7 @@ use axum::response::Response;
 use tokio::task::{AbortHandle, JoinError};
 
 use crate::api::bind;
-use crate::api::call::{Incoming, Outcome};
+use crate::api::call::Incoming;
 use crate::api::error::ApiError;
 use crate::api::hijack::Connection;
 use crate::api::spec::Operation;
@@ -48,11 +48,7 @@ pub async fn run(incoming: Incoming) -> Response {
     };
     let outcome = task.await.unwrap_or_else(|error| Err(broken(operation, error)));
     drop(guard);
-    outcome_response(outcome)
-}
-
-fn outcome_response(outcome: Outcome) -> Response {
-    outcome.unwrap_or_else(ApiError::into_response)
+    outcome.unwrap_or_else(|error| error.response_of(operation))
 }
 
 fn broken(operation: Operation, error: JoinError) -> ApiError {
