@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 
@@ -14,7 +14,8 @@ use super::firewall::{self, Firewall, Transit};
 use super::link::{self, Mac};
 use super::model::{Driver, Ipam, Network, Subnet};
 use super::options::{BridgeOptions, Labels};
-use super::{Inner, NetworkError, ipam};
+use super::publish::Publication;
+use super::{Inner, NetworkError, ipam, plan};
 use crate::base::id::NetworkId;
 use crate::base::sys::netlink::{Family, Socket};
 use crate::crash_point;
@@ -105,24 +106,59 @@ impl Inner {
         done.map(|()| index).map_err(NetworkError::kernel("bridge rules"))
     }
 
+    /// Opens the ways to published ports.
+    pub(super) fn publish(&self, publications: &[Publication]) -> io::Result<()> {
+        let fabric = self.fabric();
+        match Firewall::open()?.publish(publications) {
+            // Somebody flushed the rule set. Laying it down anew opens the ways of all attached containers.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.lay_down(&fabric),
+            other => other,
+        }
+    }
+
+    /// Closes the ways to published ports.
+    pub(super) fn withdraw(&self, publications: &[Publication]) -> io::Result<()> {
+        if publications.is_empty() || !self.options.bridge.firewall {
+            return Ok(());
+        }
+        let _rules_stay_as_they_are = self.fabric();
+        Firewall::open()?.withdraw(publications)
+    }
+
+    fn lay_down(&self, fabric: &Fabric) -> io::Result<()> {
+        let forbidden = self.transit_mark().exists();
+        let transit = if forbidden { Transit::Forbidden } else { Transit::Allowed };
+        let bridges: Vec<_> = fabric.ready.values().map(|r| r.rules.clone()).collect();
+        let published: Vec<_> =
+            self.state().attached.values().flat_map(|a| plan::publications(&a.sandbox)).collect();
+        Firewall::open()?.lay_down(&bridges, &published, transit)
+    }
+
+    fn transit_mark(&self) -> PathBuf {
+        self.options.netns_dir.join(TRANSIT_MARK)
+    }
+
     /// Lays the rules down for all bridges and then switches forwarding on, in this order: nothing may pass before
     /// the rules are there.
     fn open_the_way(&self, bridge: &str, fabric: &Fabric) -> io::Result<()> {
-        let mark = self.options.netns_dir.join(TRANSIT_MARK);
         let forwards = self.options.bridge.ip_forward && fs::read_to_string(FORWARDING)?.trim() == "0";
         if forwards {
             fs::create_dir_all(&self.options.netns_dir)?;
-            fs::write(&mark, "")?;
+            fs::write(self.transit_mark(), "")?;
         }
         if self.options.bridge.firewall {
-            let transit = if mark.exists() { Transit::Forbidden } else { Transit::Allowed };
-            let bridges: Vec<_> = fabric.ready.values().map(|r| r.rules.clone()).collect();
-            Firewall::open()?.lay_down(&bridges, transit)?;
+            self.lay_down(fabric)?;
             // For `curl localhost:PORT` on the host: packets from 127.0.0.1 may leave by the bridge.
             switch_on(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"))?;
         }
         if forwards { switch_on(FORWARDING) } else { Ok(()) }
     }
+}
+
+/// Whether the packet filter also handles what a bridge forwards from port to port. Then a frame to a container's own
+/// published port is sent back where it came from before it gets to the host, which takes a hairpin.
+pub(super) fn translates_frames() -> bool {
+    fs::read("/proc/sys/net/bridge/bridge-nf-call-iptables").is_ok_and(|value| value.starts_with(b"1"))
 }
 
 /// Writes 1 to a kernel switch that is not 1 yet: the file may be read-only where everything is set already.

@@ -3,15 +3,18 @@
 //! All is decided and reserved before anything is made. Kernel objects have names derived from ids, so that undoing
 //! (after a failure here, or by [`recover`](super::recover)) needs nothing but the ids.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, hash_map::Entry};
 use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::files::{Files, Reach};
 use super::plan::{Plan, Planned};
-use super::{Attached, Inner, NetworkError, NetworkMode, Sandbox, SandboxRequest, link, plan};
-use crate::base::id::ContainerId;
+use super::{
+    Attached, Inner, NetworkError, NetworkMode, PublishError, Sandbox, SandboxRequest, link, plan, publish,
+};
+use crate::base::id::{ContainerId, EndpointId};
 use crate::base::sys::netlink::{Family, Socket};
 use crate::base::sys::netns;
 use crate::crash_point;
@@ -24,12 +27,12 @@ impl Inner {
             return self.join(target);
         }
         let plan = self.plan(&request)?;
-        let sandbox = self.make(&request, &plan).inspect_err(|_| {
-            self.unmake(&request.container, &plan.sandbox());
+        self.announce(&request, &plan.sandbox)?;
+        self.make(&request, &plan).inspect_err(|_| {
+            self.state().attached.remove(&request.container);
+            self.unmake(&request.container, &plan.sandbox);
         })?;
-        plan.keep();
-        let attached = Attached { name: request.name, sandbox: sandbox.clone() };
-        self.state().attached.insert(request.container.clone(), attached);
+        let sandbox = plan.keep();
         self.report("connect", &request.container, &sandbox);
         Ok(sandbox)
     }
@@ -45,24 +48,52 @@ impl Inner {
         }
     }
 
-    fn make(&self, request: &SandboxRequest, plan: &Plan<'_>) -> Result<Sandbox, NetworkError> {
-        let mut sandbox = plan.sandbox();
-        if request.mode != NetworkMode::Host {
-            let made = self.new_netns(&request.container, plan).or_else(|_| {
+    /// Enters the container among the attached ones before anything is made for it: rules that are laid down anew
+    /// meanwhile must hold its ports.
+    fn announce(&self, request: &SandboxRequest, sandbox: &Sandbox) -> Result<(), NetworkError> {
+        match self.state().attached.entry(request.container.clone()) {
+            Entry::Occupied(_) => Err(NetworkError::AlreadyConnected(request.container.clone())),
+            Entry::Vacant(place) => {
+                place.insert(Attached { name: request.name.clone(), sandbox: sandbox.clone() });
+                Ok(())
+            }
+        }
+    }
+
+    fn make(&self, request: &SandboxRequest, plan: &Plan<'_>) -> Result<(), NetworkError> {
+        if let Some(path) = &plan.sandbox.netns {
+            self.new_netns(path, plan).or_else(|_| {
                 // Somebody may have removed a bridge that was in order before: look again, once.
                 plan.endpoints.iter().for_each(|e| self.doubt_bridge(&e.network.id));
-                self.unmake(&request.container, &sandbox);
-                self.new_netns(&request.container, plan)
-            });
-            sandbox.netns = Some(made?);
+                self.unmake(&request.container, &plan.sandbox);
+                self.new_netns(path, plan)
+            })?;
         }
         crash_point!("network-netns-made");
-        self.write_files(request, plan)?;
-        Ok(sandbox)
+        self.open_ports(request, plan)?;
+        crash_point!("network-ports-open");
+        self.write_files(request, plan)
+    }
+
+    fn open_ports(&self, request: &SandboxRequest, plan: &Plan<'_>) -> Result<(), NetworkError> {
+        let published = self.options.bridge.firewall && !plan.ports.is_empty();
+        let done = if published { self.publish(&plan.publications()) } else { Ok(()) };
+        let failed = |cause| {
+            let main = plan.endpoints.iter().find(|e| e.state.default_route);
+            let endpoint = main.map_or_else(EndpointId::random, |e| e.state.endpoint.clone());
+            NetworkError::Publish { name: request.name.clone(), endpoint, cause }
+        };
+        done.map_err(PublishError::Firewall).and_then(|()| publish::guard(&plan.ports)).map_err(failed)
     }
 
     /// Removes the kernel objects that a sandbox may have; those that do not exist are no error.
     fn unmake(&self, container: &ContainerId, sandbox: &Sandbox) {
+        let warn = |what: &str, error: io::Error| {
+            tracing::warn!(container = container.as_str(), what, %error, "not removed");
+        };
+        if let Err(error) = self.withdraw(&plan::publications(sandbox)) {
+            warn("published ports", error);
+        }
         let links: Vec<_> = sandbox
             .endpoints
             .values()
@@ -72,11 +103,11 @@ impl Inner {
         if !links.is_empty() {
             let removed = Socket::open(Family::Route).and_then(|socket| socket.request(links));
             if let Err(error) = removed.or_else(ignore(libc::ENODEV)) {
-                tracing::warn!(container = container.as_str(), %error, "veth not removed");
+                warn("veth", error);
             }
         }
         if let Err(error) = netns::remove(&self.netns_path(container)) {
-            tracing::warn!(container = container.as_str(), %error, "network namespace not removed");
+            warn("network namespace", error);
         }
     }
 
@@ -88,8 +119,7 @@ impl Inner {
         Ok(Sandbox { netns: owner.sandbox.netns.clone(), ..Sandbox::default() })
     }
 
-    fn new_netns(&self, container: &ContainerId, plan: &Plan<'_>) -> Result<PathBuf, NetworkError> {
-        let path = self.netns_path(container);
+    fn new_netns(&self, path: &Path, plan: &Plan<'_>) -> Result<(), NetworkError> {
         fs::create_dir_all(&self.options.netns_dir)
             .map_err(NetworkError::kernel("network namespace directory"))?;
         let mut bridges = Vec::new();
@@ -110,8 +140,7 @@ impl Inner {
             }
             inside.request(changes)
         };
-        netns::create(&path, populate).map_err(NetworkError::kernel("network namespace"))?;
-        Ok(path)
+        netns::create(path, populate).map_err(NetworkError::kernel("network namespace"))
     }
 
     fn write_files(&self, request: &SandboxRequest, plan: &Plan<'_>) -> Result<(), NetworkError> {
@@ -155,7 +184,7 @@ impl Inner {
 }
 
 /// Makes one error number no error.
-fn ignore(errno: i32) -> impl Fn(std::io::Error) -> std::io::Result<()> {
+fn ignore(errno: i32) -> impl Fn(io::Error) -> io::Result<()> {
     move |error| if error.raw_os_error() == Some(errno) { Ok(()) } else { Err(error) }
 }
 

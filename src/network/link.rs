@@ -66,6 +66,31 @@ pub(super) fn new_veth(veth: &Veth<'_>) -> Message {
         })
 }
 
+/// How a port of a bridge differs from a plain one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct PortFlags {
+    /// Frames may leave by the port that they came in by.
+    pub hairpin: bool,
+    /// Reaches no other port that is isolated.
+    pub isolated: bool,
+}
+
+/// Sets the flags of a bridge's port.
+pub(super) fn set_port(name: &str, flags: PortFlags) -> Message {
+    const SLAVE_KIND: u16 = 4;
+    const SLAVE_DATA: u16 = 5;
+    const MODE: u16 = 4;
+    const ISOLATED: u16 = 33;
+    Message::new(libc::RTM_NEWLINK, ACK, &ifinfo(0, 0)).text(libc::IFLA_IFNAME, name).nest(
+        libc::IFLA_LINKINFO,
+        |m| {
+            m.text(SLAVE_KIND, "bridge").nest(SLAVE_DATA, |m| {
+                m.attr(MODE, &[flags.hairpin.into()]).attr(ISOLATED, &[flags.isolated.into()])
+            })
+        },
+    )
+}
+
 /// Makes a bridge, up.
 pub(super) fn new_bridge(name: &str, mac: Mac, mtu: Option<u32>) -> Message {
     let message = Message::new(libc::RTM_NEWLINK, CREATE | EXCL | ACK, &ifinfo(0, IFF_UP))

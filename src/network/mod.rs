@@ -15,11 +15,14 @@ mod error;
 mod files;
 mod firewall;
 mod ipam;
+#[cfg(test)]
+mod kernel_tests;
 mod link;
 mod model;
 mod options;
 mod plan;
 mod port;
+mod publish;
 mod recover;
 mod sandbox;
 mod store;
@@ -45,6 +48,7 @@ use crate::base::time::Timestamp;
 use crate::events::EventBus;
 use bridge::{Fabric, Taken};
 use ipam::Pool;
+use publish::PortTable;
 use store::Store;
 
 /// All networks of this daemon. Clones share them.
@@ -67,10 +71,11 @@ struct State {
     networks: BTreeMap<NetworkId, Arc<Network>>,
     /// Of each network with addresses, one pool for each of its subnets.
     pools: HashMap<NetworkId, Vec<Pool>>,
+    ports: PortTable,
     attached: HashMap<ContainerId, Attached>,
 }
 
-/// A container that has a network.
+/// A container that has a network, or is being given one.
 #[derive(Clone)]
 struct Attached {
     name: String,

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::ipam::Refused;
-use super::link::{self, Mac, Veth};
+use super::link::{self, Mac, PortFlags, Veth};
 use super::model::{Driver, Network};
+use super::publish::{self, Ephemeral, Held, PortTable, Publication, Target};
 use super::{
     EndpointRequest, EndpointSettings, EndpointState, Inner, NetworkError, NetworkMode, Sandbox,
     SandboxRequest, State, bridge,
@@ -25,7 +26,9 @@ const VETH_DIGITS: usize = 11;
 /// Decisions and reservations. Dropping it gives the reservations back, unless they are [kept](Plan::keep).
 pub(super) struct Plan<'a> {
     inner: &'a Inner,
+    pub sandbox: Sandbox,
     pub endpoints: Vec<Planned>,
+    pub ports: Vec<Held>,
     pub extra_hosts: Vec<(String, IpAddr)>,
     kept: bool,
 }
@@ -36,14 +39,19 @@ pub(super) struct Planned {
     pub state: EndpointState,
     mac: Mac,
     interface: String,
-    /// Whether the container's default route leaves here.
-    gateway: bool,
 }
 
 impl Inner {
     /// Decides how a container is connected and reserves what that takes.
     pub(super) fn plan(&self, request: &SandboxRequest) -> Result<Plan<'_>, NetworkError> {
-        let mut plan = Plan { inner: self, endpoints: Vec::new(), extra_hosts: Vec::new(), kept: false };
+        let mut plan = Plan {
+            inner: self,
+            sandbox: Sandbox::default(),
+            endpoints: Vec::new(),
+            ports: Vec::new(),
+            extra_hosts: Vec::new(),
+            kept: false,
+        };
         for (network, settings) in self.wanted(request)? {
             let state = self.reserve(&network, &settings, request)?;
             let interface = format!("eth{}", plan.endpoints.len());
@@ -52,12 +60,14 @@ impl Inner {
             } else {
                 Mac::default()
             };
-            plan.endpoints.push(Planned { network, state, mac, interface, gateway: false });
+            plan.endpoints.push(Planned { network, state, mac, interface });
         }
         plan.choose_gateway(request);
         for extra in &request.extra_hosts {
             plan.extra_hosts.extend(self.extra_host(extra)?);
         }
+        plan.hold_ports(request)?;
+        plan.sandbox = plan.describe(request);
         Ok(plan)
     }
 
@@ -97,6 +107,7 @@ impl Inner {
             address6: None,
             gateway6: None,
             mac_address: String::new(),
+            default_route: false,
             dns_names: Vec::new(),
         };
         if network.driver != Driver::Bridge {
@@ -192,9 +203,10 @@ impl State {
         Err(refused)
     }
 
-    /// Gives the addresses of a sandbox back.
+    /// Gives the addresses and ports of a sandbox back.
     pub(super) fn release(&mut self, sandbox: &Sandbox) {
         sandbox.endpoints.values().for_each(|endpoint| self.release_endpoint(endpoint));
+        publications(sandbox).iter().for_each(|p| self.ports.release(p.protocol, p.host));
     }
 
     fn release_endpoint(&mut self, endpoint: &EndpointState) {
@@ -207,10 +219,43 @@ impl State {
 }
 
 impl Plan<'_> {
-    /// The sandbox as it will be.
-    pub fn sandbox(&self) -> Sandbox {
+    fn describe(&self, request: &SandboxRequest) -> Sandbox {
         let named = |e: &Planned| (e.network.name.clone(), e.state.clone());
-        Sandbox { endpoints: self.endpoints.iter().map(named).collect(), ..Sandbox::default() }
+        let is_bridged = self.endpoints.iter().any(Planned::has_interface);
+        let exposed = if is_bridged { request.exposed.as_slice() } else { &[] };
+        Sandbox {
+            netns: (request.mode != NetworkMode::Host).then(|| self.inner.netns_path(&request.container)),
+            endpoints: self.endpoints.iter().map(named).collect(),
+            ports: publish::port_map(exposed, self.publications().into_iter()),
+            port_sockets: Vec::new(),
+        }
+    }
+
+    /// All ports that are published.
+    pub fn publications(&self) -> Vec<Publication> {
+        self.ports.iter().flat_map(|held| held.publications.iter().copied()).collect()
+    }
+
+    /// Ports are published where the default route is; a container without one has nowhere to be reached at.
+    fn hold_ports(&mut self, request: &SandboxRequest) -> Result<(), NetworkError> {
+        let Some(main) = self.endpoints.iter().find(|e| e.state.default_route) else { return Ok(()) };
+        if request.ports.is_empty() {
+            return Ok(());
+        }
+        let (name, endpoint) = (request.name.clone(), main.state.endpoint.clone());
+        let target = Target {
+            default_binding: bridge::Settings::of(&main.network).binding,
+            ..publish_target(&main.state)
+        };
+        let ephemeral = Ephemeral::read();
+        for group in publish::groups(&request.ports, target) {
+            let table = |use_it: &mut dyn FnMut(&mut PortTable)| use_it(&mut self.inner.state().ports);
+            match publish::hold(table, &group, target, &ephemeral) {
+                Ok(held) => self.ports.push(held),
+                Err(cause) => return Err(NetworkError::Publish { name, endpoint, cause }),
+            }
+        }
+        Ok(())
     }
 
     /// True if any network has IPv6.
@@ -219,8 +264,11 @@ impl Plan<'_> {
     }
 
     /// The reservations stay after the plan is gone.
-    pub fn keep(mut self) {
+    pub fn keep(mut self) -> Sandbox {
         self.kept = true;
+        let mut sandbox = std::mem::take(&mut self.sandbox);
+        sandbox.port_sockets = self.ports.iter_mut().flat_map(|held| held.sockets.drain(..)).collect();
+        sandbox
     }
 
     /// Highest priority first, then by name, as dockerd chooses; networks without a way out do not count.
@@ -232,7 +280,7 @@ impl Plan<'_> {
         let outward = self.endpoints.iter_mut().filter(|e| e.has_interface() && !e.network.internal);
         let best = outward.min_by_key(|e| (std::cmp::Reverse(priority(&e.network)), e.network.name.clone()));
         if let Some(best) = best {
-            best.gateway = true;
+            best.state.default_route = true;
         }
     }
 }
@@ -240,8 +288,9 @@ impl Plan<'_> {
 impl Drop for Plan<'_> {
     fn drop(&mut self) {
         if !self.kept {
-            let sandbox = self.sandbox();
-            self.inner.state().release(&sandbox);
+            let mut state = self.inner.state();
+            self.endpoints.iter().for_each(|e| state.release_endpoint(&e.state));
+            self.publications().iter().for_each(|p| state.ports.release(p.protocol, p.host));
         }
     }
 }
@@ -262,25 +311,42 @@ impl Planned {
     pub fn plug_in(&self, host: &Socket, inside: &Socket, bridge: u32) -> io::Result<Vec<Message>> {
         let netns = netns::current()?;
         let settings = bridge::Settings::of(&self.network);
-        host.request(vec![link::new_veth(&Veth {
-            host_name: &host_end(&self.state.endpoint),
+        let host_name = host_end(&self.state.endpoint);
+        let mut outside = vec![link::new_veth(&Veth {
+            host_name: &host_name,
             bridge,
             mtu: settings.mtu,
             netns: std::os::fd::AsFd::as_fd(&netns),
             name: &self.interface,
             mac: self.mac,
-        })])?;
+        })];
+        let flags = PortFlags { hairpin: bridge::translates_frames(), isolated: !settings.icc };
+        if flags != PortFlags::default() {
+            outside.push(link::set_port(&host_name, flags));
+        }
+        host.request(outside)?;
         let made =
             link::find(inside, &self.interface)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let nets = [self.state.address.map(IpNet::V4), self.state.address6.map(IpNet::V6)];
         let mut changes = vec![link::set_up(made.index)];
         changes.extend(nets.into_iter().flatten().map(|net| link::add_address(made.index, net)));
-        if self.gateway {
+        if self.state.default_route {
             let gateways = [self.state.gateway.map(IpAddr::V4), self.state.gateway6.map(IpAddr::V6)];
             changes.extend(gateways.into_iter().flatten().map(|ip| link::default_route(made.index, ip)));
         }
         Ok(changes)
     }
+}
+
+/// The publications of a sandbox.
+pub(super) fn publications(sandbox: &Sandbox) -> Vec<Publication> {
+    let main = sandbox.endpoints.values().find(|e| e.default_route);
+    main.map(|endpoint| publish::publications(&sandbox.ports, publish_target(endpoint))).unwrap_or_default()
+}
+
+fn publish_target(endpoint: &EndpointState) -> Target {
+    let (v4, v6) = (endpoint.address.map(|net| net.addr()), endpoint.address6.map(|net| net.addr()));
+    Target { v4, v6, default_binding: None }
 }
 
 /// An IP version.

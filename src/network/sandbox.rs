@@ -148,6 +148,9 @@ pub struct EndpointState {
     pub gateway6: Option<Ipv6Addr>,
     /// `02:42:ac:11:00:02`; empty where the network has no interface of its own (host, none).
     pub mac_address: String,
+    /// Whether the container's default route leaves here; its ports are published here too.
+    #[serde(default)]
+    pub default_route: bool,
     /// Names that resolve to this endpoint on user-defined networks; empty on the predefined ones.
     pub dns_names: Vec<String>,
 }
@@ -216,6 +219,7 @@ mod tests {
             address6: None,
             gateway6: None,
             mac_address: "02:42:ac:11:00:02".into(),
+            default_route: true,
             dns_names: Vec::new(),
         };
         let endpoints = BTreeMap::from([("bridge".to_owned(), endpoint)]);

@@ -1,6 +1,7 @@
 //! A host of one's own for tests: a network namespace with its directories, removed with everything in it.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::Command;
 
@@ -35,20 +36,45 @@ impl Host {
         }
     }
 
-    pub fn networks(&self) -> Networks {
-        Networks::open(self.options(), EventBus::default()).unwrap()
+    /// Another machine, 192.0.2.2, on a wire to this host, 192.0.2.1, through which it also reaches everything else.
+    pub fn neighbour(&self) -> OwnedFd {
+        let path = self.dir().join("neighbour");
+        netns::create(&path, || Ok(())).unwrap();
+        let neighbour = netns::open(&path).unwrap();
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&neighbour);
+        let pid = std::process::id();
+        netns::enter(self.netns(), || {
+            Self::command(&format!(
+                "ip link add wire type veth peer name wire netns /proc/{pid}/fd/{fd} && ip link set wire up && \
+                 ip addr add 192.0.2.1/24 dev wire"
+            ))
+        })
+        .unwrap();
+        let there = "ip link set lo up; ip link set wire up; ip addr add 192.0.2.2/24 dev wire; \
+                     ip route add default via 192.0.2.1";
+        netns::enter(&neighbour, || Self::command(there)).unwrap();
+        neighbour
     }
 
-    /// Runs `test` on this host.
-    pub fn run(&self, test: impl FnOnce(&Networks) + Send) {
+    fn netns(&self) -> OwnedFd {
         let path = self.dir().join("host");
         if !path.exists() {
             netns::create(&path, || Ok(())).unwrap();
         }
-        let inside = netns::open(&path).unwrap();
+        netns::open(&path).unwrap()
+    }
+
+    /// Runs `test` on this host.
+    pub fn run(&self, test: impl FnOnce(&Networks) + Send) {
+        self.run_with(self.options(), test);
+    }
+
+    /// Runs `test` on this host with other options.
+    pub fn run_with(&self, options: Options, test: impl FnOnce(&Networks) + Send) {
+        let inside = self.netns();
         netns::enter(inside, || {
             Self::command("ip link set lo up")?;
-            test(&self.networks());
+            test(&Networks::open(options, EventBus::default()).unwrap());
             Ok(())
         })
         .unwrap();
@@ -68,7 +94,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         let bound =
             std::fs::read_dir(self.dir().join("netns")).into_iter().flatten().flatten().map(|e| e.path());
-        for path in bound.chain([self.dir().join("host")]) {
+        for path in bound.chain(["host", "neighbour"].map(|name| self.dir().join(name))) {
             let _ = netns::remove(&path);
         }
     }

@@ -10,7 +10,8 @@ use std::io;
 
 pub(super) use rules::{Bridge, Transit};
 
-use crate::base::sys::netlink::{self, Socket};
+use super::publish::Publication;
+use crate::base::sys::netlink::{self, Message, Socket};
 
 /// The packet filter of the daemon's namespace.
 pub(super) struct Firewall {
@@ -23,14 +24,61 @@ impl Firewall {
         Ok(Self { socket: Socket::open(netlink::Family::Netfilter)? })
     }
 
-    /// Makes the rules say what they should for these bridges.
-    pub fn lay_down(&self, bridges: &[Bridge], transit: Transit) -> io::Result<()> {
-        let mut messages = rules::lay_down(rules::TABLE4, bridges, transit);
-        if bridges.iter().any(|b| b.subnet6.is_some()) {
-            messages.extend(rules::lay_down(rules::TABLE6, bridges, transit));
+    /// Makes the rules say what they should for these bridges and publications, whatever was there before.
+    pub fn lay_down(
+        &self,
+        bridges: &[Bridge],
+        published: &[Publication],
+        transit: Transit,
+    ) -> io::Result<()> {
+        let mut messages = Vec::new();
+        for table in [rules::TABLE4, rules::TABLE6] {
+            if table == rules::TABLE4 || bridges.iter().any(|b| b.subnet6.is_some()) {
+                messages.extend(rules::lay_down(table, bridges, transit));
+                messages.extend(rules::unpublish_all(table));
+            }
         }
+        messages.extend(published.iter().map(add));
         self.socket.request(nft::transaction(messages))
     }
+
+    /// Opens the ways to published ports, all or none. `NotFound` if somebody removed our tables.
+    pub fn publish(&self, publications: &[Publication]) -> io::Result<()> {
+        if publications.is_empty() {
+            return Ok(());
+        }
+        self.socket.request(nft::transaction(publications.iter().map(add).collect()))
+    }
+
+    /// Closes the ways to published ports. Those that do not exist are no error.
+    pub fn withdraw(&self, publications: &[Publication]) -> io::Result<()> {
+        if publications.is_empty() {
+            return Ok(());
+        }
+        let all = publications.iter().map(remove).collect();
+        match self.socket.request(nft::transaction(all)) {
+            // One that is missing fails the transaction: take each on its own.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                publications.iter().try_for_each(|one| {
+                    match self.socket.request(nft::transaction(vec![remove(one)])) {
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+                        other => other,
+                    }
+                })
+            }
+            other => other,
+        }
+    }
+}
+
+fn add(publication: &Publication) -> Message {
+    let (table, map, key, data) = rules::element(publication);
+    table.add_element(map, &key, &data)
+}
+
+fn remove(publication: &Publication) -> Message {
+    let (table, map, key, _) = rules::element(publication);
+    table.delete_element(map, &key)
 }
 
 #[cfg(test)]
@@ -51,8 +99,8 @@ mod tests {
                 internal: false,
             };
             let firewall = Firewall::open()?;
-            firewall.lay_down(std::slice::from_ref(&bridge), Transit::Forbidden)?;
-            firewall.lay_down(&[bridge], Transit::Forbidden)?;
+            firewall.lay_down(std::slice::from_ref(&bridge), &[], Transit::Forbidden)?;
+            firewall.lay_down(&[bridge], &[], Transit::Forbidden)?;
             std::process::Command::new("nft").args(["list", "ruleset"]).output()
         });
         netns::remove(&dir.path().join("ns")).unwrap();

@@ -6,8 +6,11 @@
 //! are isolated from each other and containers cannot be reached around their published ports. Rules of the host's
 //! administrator go into the chain `DOCKER-USER`, which is made once and never touched again.
 
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 
+use super::super::publish::Publication;
 use super::nft::{
     AddressField, CT_ESTABLISHED, CT_RELATED, Direction, Expr, Family, Hook, Is, Map, REG, Table, Verdict,
 };
@@ -151,12 +154,9 @@ fn from(bridge: &Bridge) -> Vec<Expr<'_>> {
 
 fn source_translation(table: Table, bridge: &Bridge) -> Vec<Message> {
     let Some(subnet) = bridge.subnet(table.family) else { return Vec::new() };
-    let octets = match subnet {
-        IpNet::V4(net) => net.network().octets().to_vec(),
-        IpNet::V6(net) => net.network().octets().to_vec(),
-    };
+    let network = octets(subnet.network());
     let out = |is| Expr::Interface(Direction::Out, is, &bridge.name);
-    let own = Expr::InPrefix(AddressField::Source, &octets, subnet.prefix_len());
+    let own = Expr::InPrefix(AddressField::Source, &network, subnet.prefix_len());
     let loopback = Expr::InPrefix(AddressField::Source, &[127, 0, 0, 0], 8);
     let mut rules = Vec::new();
     if table.family == Family::V4 {
@@ -170,6 +170,38 @@ fn source_translation(table: Table, bridge: &Bridge) -> Vec<Message> {
         rules.push(table.rule(POSTROUTING, &[own, out(Is::Different), Expr::Masquerade]));
     }
     rules
+}
+
+/// The map in which a publication is, with its key and its value.
+pub(super) fn element(publication: &Publication) -> (Table, &'static str, Vec<u8>, Vec<u8>) {
+    let table = if publication.host.is_ipv4() { TABLE4 } else { TABLE6 };
+    let (name, mut key) = match publication.host.ip() {
+        ip if ip.is_unspecified() => (ANY_ADDRESS, Vec::new()),
+        ip => (ONE_ADDRESS, octets(ip)),
+    };
+    key.extend([publication.protocol.number(), 0, 0, 0]);
+    key.extend(port(publication.host.port()));
+    let mut data = octets(publication.container.ip());
+    data.extend(port(publication.container.port()));
+    (table, name, key, data)
+}
+
+/// Removes all publications.
+pub(super) fn unpublish_all(table: Table) -> [Message; 2] {
+    [ANY_ADDRESS, ONE_ADDRESS].map(|map| table.flush_map(map))
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+/// Network byte order, filled up to a register.
+fn port(number: u16) -> [u8; 4] {
+    let [high, low] = number.to_be_bytes();
+    [high, low, 0, 0]
 }
 
 /// `enum datatypes` of the nft tool, and how it joins them.

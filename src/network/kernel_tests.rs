@@ -1,0 +1,185 @@
+//! Whole paths through the kernel, on a host of one's own.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use super::testing::{Host, request};
+use super::{NetworkMode, Networks, PortRequest, Sandbox, SandboxRequest};
+use crate::base::sys::netns;
+
+/// Connects and returns the address that the server saw.
+fn reach(server: &TcpListener, to: &str) -> io::Result<IpAddr> {
+    let to: SocketAddr = to.parse().unwrap();
+    let _client = TcpStream::connect_timeout(&to, Duration::from_millis(500))?;
+    server.set_nonblocking(true)?;
+    for _ in 0..100 {
+        match server.accept() {
+            Ok((_, from)) => return Ok(from.ip()),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => std::thread::sleep(Duration::from_millis(5)),
+            Err(e) => return Err(e),
+        }
+    }
+    Err(io::Error::from(io::ErrorKind::TimedOut))
+}
+
+fn publishing(host: &Host, name: &str, port: &str, host_port: &str) -> SandboxRequest {
+    let port =
+        PortRequest { container: port.parse().unwrap(), host_ip: None, host: host_port.parse().unwrap() };
+    SandboxRequest { name: name.into(), ports: vec![port], ..request(host.dir(), NetworkMode::Bridge) }
+}
+
+fn connect(networks: &Networks, request: &SandboxRequest) -> (Sandbox, OwnedFd) {
+    let sandbox = networks.inner.connect(request.clone()).unwrap();
+    let inside = netns::open(sandbox.netns.as_ref().unwrap()).unwrap();
+    (sandbox, inside)
+}
+
+fn serve(inside: &OwnedFd, port: u16) -> TcpListener {
+    netns::enter(inside, || TcpListener::bind(("0.0.0.0", port))).unwrap()
+}
+
+#[test]
+fn a_published_port_is_reached_from_everywhere_and_sees_its_client() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    host.run(|networks| {
+        let web = publishing(&host, "web", "80", "8080");
+        let (web_sandbox, web_inside) = connect(networks, &web);
+        assert_eq!(serde_json::to_string(&web_sandbox.ports).unwrap(), WEB_PORTS);
+        let (_, peer) = connect(networks, &request(host.dir(), NetworkMode::Bridge));
+        let server = serve(&web_inside, 80);
+        let from = |inside: Option<&OwnedFd>, to: &str| match inside {
+            Some(inside) => netns::enter(inside, || reach(&server, to)).map(|ip| ip.to_string()),
+            None => reach(&server, to).map(|ip| ip.to_string()),
+        };
+        assert_eq!(from(Some(&outside), "192.0.2.1:8080").unwrap(), "192.0.2.2");
+        assert_eq!(from(None, "127.0.0.1:8080").unwrap(), "172.17.0.1");
+        assert_eq!(from(None, "192.0.2.1:8080").unwrap(), "192.0.2.1");
+        assert_eq!(from(None, "172.17.0.2:80").unwrap(), "172.17.0.1");
+        assert_eq!(from(Some(&peer), "192.0.2.1:8080").unwrap(), "172.17.0.1");
+        assert_eq!(from(Some(&peer), "172.17.0.2:80").unwrap(), "172.17.0.3");
+        assert_eq!(from(Some(&web_inside), "192.0.2.1:8080").unwrap(), "172.17.0.1");
+        assert!(from(Some(&outside), "172.17.0.2:80").is_err(), "reached around the published port");
+        assert!(from(Some(&outside), "127.0.0.1:8080").is_err());
+        networks.inner.disconnect(&web.container, &web_sandbox);
+        drop(web_sandbox);
+        assert_eq!(from(None, "127.0.0.1:8080").unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        TcpListener::bind("0.0.0.0:8080").unwrap();
+    });
+}
+
+const WEB_PORTS: &str = r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}]}"#;
+
+#[test]
+fn containers_reach_the_world_under_the_hosts_address() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    host.run(|networks| {
+        let (_, inside) = connect(networks, &request(host.dir(), NetworkMode::Bridge));
+        let server = netns::enter(&outside, || TcpListener::bind("192.0.2.2:80")).unwrap();
+        let seen = netns::enter(&inside, || reach(&server, "192.0.2.2:80")).unwrap();
+        assert_eq!(seen.to_string(), "192.0.2.1");
+    });
+}
+
+#[test]
+fn rules_come_back_after_somebody_flushed_them() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    host.run(|networks| {
+        let (_web, inside) = connect(networks, &publishing(&host, "web", "80", "8080"));
+        let server = serve(&inside, 80);
+        Host::command("nft flush ruleset").unwrap();
+        assert!(netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).is_err());
+        let _other = connect(networks, &publishing(&host, "other", "81", "8081"));
+        netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).unwrap();
+    });
+}
+
+#[test]
+fn a_port_has_one_holder() {
+    let host = Host::new();
+    host.run(|networks| {
+        let failure = |request: &SandboxRequest| {
+            let text = networks.inner.connect(request.clone()).unwrap_err().to_string();
+            text.split_once("): ").map(|(_, cause)| cause.to_owned()).unwrap_or(text)
+        };
+        let (web, _) = connect(networks, &publishing(&host, "web", "80", "8080"));
+        let second = publishing(&host, "second", "80", "8080");
+        assert_eq!(failure(&second), "Bind for 0.0.0.0:8080 failed: port is already allocated");
+        let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = taken.local_addr().unwrap().port();
+        let foreign = publishing(&host, "third", "80", &port.to_string());
+        let expected = format!("failed to bind host port 0.0.0.0:{port}/tcp: address already in use");
+        assert_eq!(failure(&foreign), expected);
+        let error = TcpListener::bind("0.0.0.0:8080").unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(Host::command("ip -o link show type veth | wc -l").unwrap().trim(), "1");
+        assert_eq!(web.port_sockets.len(), 1);
+    });
+}
+
+#[test]
+fn udp_ports_and_single_addresses_are_published() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    host.run(|networks| {
+        let mut dns = publishing(&host, "dns", "53/udp", "");
+        dns.ports[0].host_ip = Some("192.0.2.1".parse().unwrap());
+        let (sandbox, inside) = connect(networks, &dns);
+        let binding = sandbox.ports.values().flatten().flatten().next().unwrap();
+        assert_eq!((binding.host_ip.to_string().as_str(), binding.host_port), ("192.0.2.1", 32768));
+        let server = netns::enter(&inside, || UdpSocket::bind("0.0.0.0:53")).unwrap();
+        netns::enter(&outside, || {
+            let client = UdpSocket::bind("0.0.0.0:0")?;
+            client.connect("192.0.2.1:32768")?;
+            client.set_read_timeout(Some(Duration::from_secs(5)))?;
+            client.send(b"ping")?;
+            let mut bytes = [0; 8];
+            let (length, from) = server.recv_from(&mut bytes)?;
+            assert_eq!((&bytes[..length], from.ip().to_string().as_str()), (&b"ping"[..], "192.0.2.2"));
+            server.send_to(b"pong", from)?;
+            client.recv(&mut bytes)
+        })
+        .unwrap();
+    });
+}
+
+#[test]
+fn without_icc_containers_reach_each_other_only_as_the_world_does() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    let mut options = host.options();
+    options.bridge.icc = false;
+    host.run_with(options, |networks| {
+        for filtered in ["1", "0"] {
+            let _ = std::fs::write("/proc/sys/net/bridge/bridge-nf-call-iptables", filtered);
+            let (web, web_inside) = connect(networks, &publishing(&host, "web", "80", "8080"));
+            let other = request(host.dir(), NetworkMode::Bridge);
+            let (_, other_inside) = connect(networks, &other);
+            let server = serve(&web_inside, 80);
+            let address = web.endpoints["bridge"].address.unwrap().addr();
+            assert!(netns::enter(&other_inside, || reach(&server, &format!("{address}:80"))).is_err());
+            netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).unwrap();
+            drop(web);
+            for container in networks.members(&networks.resolve("bridge").unwrap().id) {
+                networks.inner.disconnect(&container.container, &Sandbox::default());
+            }
+        }
+    });
+}
+
+#[test]
+fn a_bridge_that_somebody_removed_is_made_again() {
+    let host = Host::new();
+    host.run(|networks| {
+        let first = request(host.dir(), NetworkMode::Bridge);
+        let (sandbox, _) = connect(networks, &first);
+        networks.inner.disconnect(&first.container, &sandbox);
+        Host::command("ip link del docker0").unwrap();
+        connect(networks, &request(host.dir(), NetworkMode::Bridge));
+        assert!(Host::command("ip addr show docker0").unwrap().contains("172.17.0.1/16"));
+    });
+}
