@@ -1,0 +1,101 @@
+//! A container's record: all that is decided when it is created. Written durably; changed by rename and update only.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::config::ContainerConfig;
+use super::host_config::{HostConfig, MountType};
+use super::state::RestartRule;
+use crate::base::digest::Digest;
+use crate::base::id::ContainerId;
+use crate::base::time::Timestamp;
+use crate::network::EndpointSettings;
+use crate::snapshot::ChainId;
+
+/// The signal that ends a container unless it or its image says otherwise.
+const DEFAULT_STOP_SIGNAL: i32 = libc::SIGTERM;
+/// Seconds between the stop signal and SIGKILL.
+const DEFAULT_STOP_TIMEOUT: i64 = 10;
+
+/// What a container is.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Record {
+    pub id: ContainerId,
+    /// With the leading slash.
+    pub name: String,
+    pub created: Timestamp,
+    /// The digest of what its image's name pointed to: an index or a manifest.
+    pub image: Digest,
+    /// The manifest of its platform.
+    pub manifest: Digest,
+    /// The image's layers, base first.
+    pub chain: Vec<ChainId>,
+    /// `linux/amd64`, …
+    pub platform: String,
+    /// The program and its arguments: entrypoint and command together.
+    pub args: Vec<String>,
+    /// As the user gave it, merged with the image's.
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    /// Wishes for its place in networks, by network name or id.
+    pub endpoints: BTreeMap<String, EndpointSettings>,
+    /// What is mounted over its root file system, in order of the targets.
+    pub mounts: Vec<MountPoint>,
+}
+
+/// One mount of a container, decided: `MountPoint` of the Engine API and what is needed to make it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MountPoint {
+    pub kind: MountType,
+    /// The volume's name; empty otherwise.
+    pub name: String,
+    /// On the host; for a volume where its driver keeps it, for tmpfs empty.
+    pub source: PathBuf,
+    /// In the container, absolute and clean.
+    pub destination: String,
+    /// The volume's driver; empty otherwise.
+    pub driver: String,
+    /// As in the short form (`ro`, `z`, `rslave`, …), for inspect.
+    pub mode: String,
+    pub rw: bool,
+    pub propagation: String,
+    /// A part of the volume or image, relative.
+    pub subpath: String,
+    /// tmpfs: the options of mount(8).
+    pub options: Vec<String>,
+    /// The mount takes in what is mounted below its source.
+    pub recursive: bool,
+    /// An anonymous volume that was made for this container.
+    pub anonymous: bool,
+}
+
+impl Record {
+    /// The name without the slash.
+    pub fn plain_name(&self) -> &str {
+        self.name.trim_start_matches('/')
+    }
+
+    /// The signal that asks its process to end. One that is not known counts as SIGTERM, as for dockerd.
+    pub fn stop_signal(&self) -> i32 {
+        let name = self.config.stop_signal.as_deref().unwrap_or_default();
+        super::signal::parse(name).unwrap_or(DEFAULT_STOP_SIGNAL)
+    }
+
+    /// Seconds until SIGKILL; negative is for ever.
+    pub fn stop_timeout(&self) -> i64 {
+        self.config.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT)
+    }
+
+    /// When it is started again after its end.
+    pub fn restart_rule(&self) -> RestartRule {
+        let policy = &self.host_config.restart_policy;
+        match policy.name.as_str() {
+            "always" => RestartRule::Always,
+            "unless-stopped" => RestartRule::UnlessStopped,
+            "on-failure" => RestartRule::OnFailure(u32::try_from(policy.maximum_retry_count).unwrap_or(0)),
+            _ => RestartRule::No,
+        }
+    }
+}
