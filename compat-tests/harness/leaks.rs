@@ -40,12 +40,16 @@ impl Inventory {
     }
 }
 
-/// Mount points under the sandbox's directory.
+/// Mount points under the sandbox's directory, without dockerd's handle on its own network namespace, made when the
+/// first container uses that.
 fn mounts(daemon: &Daemon) -> Vec<String> {
     let table = fs::read_to_string(format!("/proc/{}/mountinfo", daemon.sandbox().init())).unwrap();
     let dir = daemon.dir().display().to_string();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    points.filter(|point| point.starts_with(&dir)).map(str::to_owned).collect()
+    points
+        .filter(|point| point.starts_with(&dir) && !point.ends_with("/netns/default"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn links(daemon: &Daemon) -> Vec<String> {

@@ -44,7 +44,7 @@ scenario!(attach_before_start_sees_everything, |d| {
 
 scenario!(attach_without_upgrade_is_a_200, |d| {
     d.sh("docker run -d --name box busybox sh -c 'while [ ! -e /go ]; do sleep 0.1; done; echo late'").ok();
-    let request = Request::new("POST", "/containers/x/attach?stream=1&stdout=1");
+    let request = Request::new("POST", "/containers/box/attach?stream=1&stdout=1");
     let attached = request.open(UnixStream::connect(d.engine_socket()).unwrap()).unwrap();
     assert_eq!(attached.head.status(), 200);
     assert_eq!(attached.head.header("Content-Type"), Some("application/vnd.docker.raw-stream"));

@@ -7,7 +7,7 @@ scenario!(a_container_beyond_its_memory_is_killed_and_says_so, |d| {
         .code(137);
     assert_eq!(d.sh("docker inspect -f '{{.State.OOMKilled}} {{.State.ExitCode}}' box").ok(), "true 137");
     let events = d
-        .sh("docker events --since 1 --until $(date +%s) --filter container=box --format '{{.Action}}'")
+        .sh("docker events --since 1 --until $(date +%s.%N) --filter container=box --format '{{.Action}}'")
         .ok();
     let oom = events.find("oom").expect("an oom event");
     assert!(oom < events.find("die").unwrap(), "{events}");

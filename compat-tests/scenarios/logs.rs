@@ -60,7 +60,7 @@ scenario!(a_follower_survives_rotation, |d| {
 
 scenario!(a_container_without_a_log_says_so, |d| {
     d.sh("docker run --name box --log-driver none busybox echo hi").ok();
-    let refused = d.send(Request::new("GET", "/containers/x/logs?stdout=1"));
+    let refused = d.send(Request::new("GET", "/containers/box/logs?stdout=1"));
     assert!(
         refused.text().contains("configured logging driver does not support reading"),
         "{}",

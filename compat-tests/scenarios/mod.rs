@@ -1,11 +1,18 @@
 //! The scenarios, one file for each subject.
 
 mod attach;
+mod crash;
 mod errors;
 mod events;
 mod exec;
+mod layers;
 mod limits;
+mod lists;
 mod logs;
+mod network;
+mod pull;
 mod run;
+mod server;
 mod session;
+mod volumes;
 mod wait;

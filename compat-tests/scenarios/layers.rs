@@ -1,0 +1,178 @@
+//! Loading and unpacking: what a layer may hold, and what a hostile one must not do.
+
+use serde_json::json;
+use tar::EntryType;
+
+use crate::harness::daemon::Daemon;
+use crate::harness::http::Request;
+use crate::harness::images::{Image, Layer, Packing, busybox};
+use crate::harness::scenario::{Setup, scenario};
+
+fn run(d: &Daemon, image: &Image, command: &str) -> String {
+    d.load(image.docker_archive());
+    d.sh(&format!("docker run --rm {} sh -c '{command}'", image.name)).ok()
+}
+
+scenario!(whiteouts_and_opaque_directories_hide, |d| {
+    let image = busybox()
+        .named("layers:1")
+        .layer(
+            Layer::new()
+                .dir("a", 0o755)
+                .file("a/one", 0o644, b"1")
+                .file("a/two", 0o644, b"2")
+                .dir("o", 0o755)
+                .file("o/old", 0o644, b"x"),
+        )
+        .layer(
+            Layer::new()
+                .file("a/.wh.one", 0o644, b"")
+                .dir("o", 0o755)
+                .file("o/.wh..wh..opq", 0o644, b"")
+                .file("o/new", 0o644, b"y"),
+        );
+    assert_eq!(run(d, &image, "ls /a /o"), "/a:\ntwo\n\n/o:\nnew");
+    let again = image.named("layers:2").layer(Layer::new().file("a/one", 0o644, b"back"));
+    assert_eq!(run(d, &again, "cat /a/one; ls /a"), "backone\ntwo");
+});
+
+scenario!(modes_links_owners_and_long_names_are_kept, |d| {
+    let long = format!("deep/{}", "n".repeat(180));
+    let image = busybox().named("kept:1").layer(
+        Layer::new()
+            .dir("deep", 0o2750)
+            .file(&long, 0o640, b"long")
+            .file("setuid", 0o4755, b"s")
+            .entry(EntryType::Link, "hard", 0o4755, Some("setuid"), b"")
+            .symlink("soft", "setuid")
+            .device("node", 1, 3),
+    );
+    let script = format!(
+        "stat -c %a /deep /setuid; stat -c %h /hard; readlink /soft; cat /{long}; echo; stat -c %F:%t:%T /node"
+    );
+    assert_eq!(run(d, &image, &script), "2750\n4755\n2\nsetuid\nlong\ncharacter special file:1:3");
+});
+
+scenario!(file_capabilities_are_kept, |d| {
+    // VFS_CAP_REVISION_2, effective, cap_net_raw permitted (capabilities(7))
+    let capability = [1, 0, 0, 2, 0, 0x20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    let program = std::fs::read("/bin/busybox").or_else(|_| std::fs::read("/usr/bin/busybox")).unwrap();
+    let image = busybox()
+        .named("caps:1")
+        .layer(Layer::new().xattr("security.capability", &capability).file("bin/cat", 0o755, &program));
+    d.load(image.docker_archive());
+    let effective =
+        d.sh("docker run --rm -u 1000 --entrypoint /bin/cat caps:1 /proc/self/status | grep CapEff").ok();
+    assert_eq!(effective, "CapEff:\t0000000000002000");
+});
+
+scenario!(an_image_of_120_layers_runs, |d| {
+    let mut image = busybox().named("many:1");
+    for index in 0..120 {
+        image = image.layer(Layer::new().file(&format!("layer{index}"), 0o644, b"x"));
+    }
+    assert_eq!(run(d, &image, "ls / | grep -c layer"), "120");
+});
+
+scenario!(an_archive_may_be_compressed, Setup::new().without_image(), |d| {
+    for packing in [Packing::Gzip, Packing::Plain] {
+        let told = d.load(packing.pack(&busybox().docker_archive()));
+        assert!(told.contains("Loaded image: busybox:latest"), "{told}");
+    }
+});
+
+// dockerd 20.10 reads only its own format.
+scenario!(an_oci_layout_is_loaded, Setup::new().without_image().slipway_only(), |d| {
+    for packing in [Packing::Plain, Packing::Gzip, Packing::Zstd] {
+        let told = d.load(busybox().named("oci:1").oci_archive(packing));
+        assert!(told.contains("Loaded image: oci:1"), "{told}");
+        assert_eq!(d.sh("docker run --rm oci:1 echo ran").ok(), "ran");
+        d.sh("docker rmi -f oci:1").ok();
+    }
+});
+
+scenario!(a_root_file_system_is_imported, Setup::new().without_image(), |d| {
+    std::fs::write(d.dir().join("root.tar"), &busybox().layers[0]).unwrap();
+    let id = d.sh("docker import -c 'CMD [\"echo\", \"imported\"]' -m message root.tar mine:1").ok();
+    assert!(id.starts_with("sha256:"), "{id}");
+    assert_eq!(d.sh("docker run --rm mine:1").ok(), "imported");
+    assert_eq!(d.sh("docker history --format '{{.Comment}}' mine:1").ok(), "message");
+});
+
+scenario!(what_is_no_archive_is_refused, Setup::new().without_image(), |d| {
+    for rubbish in [
+        b"rubbish".to_vec(),
+        Layer::new().file("manifest.json", 0o644, b"[{").tar(),
+        Layer::new().file("a", 0o644, b"").tar(),
+    ] {
+        let request = Request::new("POST", "/images/load").body("application/x-tar", rubbish);
+        let response = d.send(request);
+        assert!(response.status() >= 400 || response.text().contains("error"), "{}", response.text());
+    }
+    let wrong = busybox().docker_archive();
+    let cut = wrong[..wrong.len() / 2].to_vec();
+    let response = d.send(Request::new("POST", "/images/load").body("application/x-tar", cut));
+    assert!(response.status() >= 400 || response.text().contains("error"), "{}", response.text());
+    assert_eq!(d.sh("docker images -qa").ok(), "");
+});
+
+/// Layers that try to write outside themselves; what each must not have made under `/victim`.
+fn hostile() -> Vec<(&'static str, Layer)> {
+    let up = "../".repeat(20);
+    let symlinked = |target: &str| Layer::new().symlink("out", target).file("out/made", 0o644, b"evil");
+    vec![
+        ("parent directories", Layer::new().file(&format!("{}victim/made", &up[..48]), 0o644, b"evil")),
+        ("an absolute path", Layer::new().file("/victim/made", 0o644, b"evil")),
+        ("through an absolute symlink", symlinked("/victim")),
+        ("through a relative symlink", symlinked(&format!("{up}victim"))),
+        (
+            "a hard link outside",
+            Layer::new().hard_link("link", "/victim/secret").file("link", 0o644, b"evil"),
+        ),
+        ("a hard link upwards", Layer::new().hard_link("link", &format!("{up}victim/secret"))),
+        (
+            "a symlink in place of a directory",
+            Layer::new().dir("d", 0o755).symlink("d", "/victim").file("d/made", 0o644, b"evil"),
+        ),
+        ("a whiteout outside", Layer::new().symlink("out", "/victim").file("out/.wh.secret", 0o644, b"")),
+        ("a whiteout of the parent", Layer::new().dir("d", 0o755).file("d/.wh...", 0o644, b"")),
+        (
+            "an opaque mark through a symlink",
+            Layer::new().symlink("out", "/victim").file("out/.wh..wh..opq", 0o644, b""),
+        ),
+        ("a name that is empty", Layer::new().entry(EntryType::Regular, "", 0o644, None, b"evil")),
+        (
+            "a directory over a symlink",
+            Layer::new().symlink("out", "/victim").dir("out", 0o777).file("out/made", 0o644, b"evil"),
+        ),
+    ]
+}
+
+scenario!(a_hostile_layer_writes_nothing_outside, |d| {
+    d.sh("mount -t tmpfs victim /mnt && mkdir -p /mnt/victim && echo kept >/mnt/victim/secret && chmod 700 /mnt/victim").ok();
+    // seen by the engine as /victim
+    d.sh("mkdir -p /victim 2>/dev/null; mount --bind /mnt/victim /victim").ok();
+    for (what, layer) in hostile() {
+        let image = busybox().named("hostile:1").layer(layer);
+        let request =
+            Request::new("POST", "/images/load?quiet=1").body("application/x-tar", image.docker_archive());
+        let response = d.send(request);
+        assert!(response.status() < 600, "{what}");
+        if d.sh("docker image inspect hostile:1").code == 0 {
+            d.sh("docker run --rm hostile:1 true");
+        }
+        assert_eq!(
+            d.sh("cat /victim/secret; ls /victim; stat -c '%a %h' /victim/secret").ok(),
+            "kept\nsecret\n644 1",
+            "{what}"
+        );
+        d.sh("docker rmi -f hostile:1");
+    }
+    d.sh("umount /victim; rmdir /victim 2>/dev/null; umount /mnt").code;
+});
+
+scenario!(the_same_layer_in_two_images_is_kept_once, |d| {
+    d.load(busybox().named("second:1").with("Labels", json!({"a": "b"})).docker_archive());
+    d.sh("docker rmi busybox").ok();
+    assert_eq!(d.sh("docker run --rm second:1 echo still").ok(), "still");
+});

@@ -1,0 +1,106 @@
+//! The default bridge, the other predefined networks, published ports, and the files that name hosts.
+
+use serde_json::json;
+
+use crate::harness::scenario::{Setup, scenario};
+
+scenario!(the_predefined_networks_are_there, Setup::new().without_image(), |d| {
+    assert_eq!(
+        d.sh("docker network ls --format '{{.Name}} {{.Driver}} {{.Scope}}' | sort").ok(),
+        "bridge bridge local\nhost host local\nnone null local"
+    );
+    let bridge = d.get("/networks/bridge").expect(200).json();
+    assert_eq!(bridge["IPAM"]["Config"][0]["Subnet"], json!("172.17.0.0/16"));
+    assert_eq!(bridge["Options"]["com.docker.network.bridge.name"], json!("docker0"));
+    assert_eq!(
+        d.delete("/networks/bridge").expect(403).message(),
+        "bridge is a pre-defined network and cannot be removed"
+    );
+});
+
+scenario!(containers_on_the_bridge_reach_each_other_and_the_host, |d| {
+    d.sh("docker run -d --name web busybox sh -c 'mkdir /w; echo served >/w/index.html; exec httpd -f -p 80 -h /w'").ok();
+    let inspected = d.inspect("web");
+    let network = &inspected["NetworkSettings"]["Networks"]["bridge"];
+    let address = network["IPAddress"].as_str().unwrap();
+    assert_eq!((&network["Gateway"], &network["IPPrefixLen"]), (&json!("172.17.0.1"), &json!(16)));
+    assert_eq!(d.sh(&format!("docker run --rm busybox wget -qO- http://{address}/")).ok(), "served");
+    d.sh("echo from host >index.html; busybox httpd -p 172.17.0.1:8000 -h .").ok();
+    assert_eq!(d.sh("docker run --rm busybox wget -qO- http://172.17.0.1:8000/").ok(), "from host");
+    assert_eq!(d.sh("docker run --rm busybox ip route | head -1").ok(), "default via 172.17.0.1 dev eth0");
+});
+
+scenario!(each_container_has_an_address_of_its_own, |d| {
+    let addresses = d.sh("for i in 1 2 3 4 5 6; do docker run -d busybox sleep 1000 & done >/dev/null; wait; docker ps -q | xargs docker inspect -f '{{.NetworkSettings.Networks.bridge.IPAddress}} {{.NetworkSettings.Networks.bridge.MacAddress}}' | sort -u").ok();
+    assert_eq!(addresses.lines().count(), 6, "{addresses}");
+});
+
+scenario!(published_ports_in_all_forms, |d| {
+    d.sh("docker run -d --name web -p 127.0.0.1:8081:80 -p 8082-8083:90-91 -p 53/udp -p 80 busybox sh -c 'mkdir /w; echo served >/w/index.html; exec httpd -f -p 80 -h /w'").ok();
+    let ports = d.inspect("web")["NetworkSettings"]["Ports"].clone();
+    let fixed = json!({"HostIp": "127.0.0.1", "HostPort": "8081"});
+    assert!(ports["80/tcp"].as_array().unwrap().contains(&fixed), "{ports}");
+    assert_eq!(ports["91/tcp"][0]["HostPort"], json!("8083"));
+    let udp: u16 = ports["53/udp"][0]["HostPort"].as_str().unwrap().parse().unwrap();
+    assert!(udp >= 32768);
+    let random = ports["80/tcp"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|binding| binding["HostIp"] == json!("0.0.0.0"))
+        .unwrap();
+    let random = random["HostPort"].as_str().unwrap().to_owned();
+    for port in ["8081", &random] {
+        assert_eq!(
+            d.sh(&format!(
+                "for i in $(seq 50); do curl -sf http://127.0.0.1:{port}/ && exit 0; sleep 0.1; done; exit 1"
+            ))
+            .ok(),
+            "served",
+            "{port}"
+        );
+    }
+    d.sh("docker stop -t 0 web").ok();
+    assert_eq!(d.inspect("web")["NetworkSettings"]["Ports"], json!({}));
+    d.sh("curl -sf http://127.0.0.1:8081/").code(7);
+});
+
+scenario!(a_published_udp_port_reaches_the_container, |d| {
+    d.sh("docker run -d --name box -p 9999:9999/udp busybox sh -c 'sleep 1000 | nc -u -l -p 9999 >/got'")
+        .ok();
+    let send = "import socket; socket.socket(type=socket.SOCK_DGRAM).sendto(b'ping', ('127.0.0.1', 9999))";
+    crate::harness::poll::eventually("the datagram arrives", || {
+        d.sh(&format!("python3 -c \"{send}\"")).ok();
+        d.sh("docker exec box cat /got").ok().starts_with("ping")
+    });
+});
+
+scenario!(hosts_resolv_and_hostname_are_written, |d| {
+    let hosts = d.sh("docker run --rm -h box.example --add-host other:10.1.2.3 --dns 9.9.9.9 --dns-search example.org busybox cat /etc/hosts /etc/resolv.conf").ok();
+    for line in ["127.0.0.1\tlocalhost", "10.1.2.3\tother", "nameserver 9.9.9.9", "search example.org"] {
+        assert!(hosts.lines().any(|found| found == line), "{line} in {hosts}");
+    }
+    assert!(
+        hosts.lines().any(|line| line.starts_with("172.17.0.") && line.ends_with("\tbox.example box")),
+        "{hosts}"
+    );
+});
+
+scenario!(a_network_that_is_not_there_fails_the_start, |d| {
+    d.sh("docker create --name box --network nowhere busybox").code(0);
+    d.sh("docker start box").fails(1, "network nowhere not found");
+});
+
+scenario!(ports_with_the_host_s_network_are_discarded_with_a_warning, |d| {
+    let ended = d.sh("docker run --rm --network host -p 80:80 busybox true");
+    ended.ok();
+    assert!(ended.stderr.contains("Published ports are discarded when using host network mode"), "{ended}");
+});
+
+scenario!(the_rules_of_a_port_go_with_the_container, |d| {
+    let rules = "nft -s list ruleset";
+    let before = d.sh(rules).ok();
+    d.sh("docker run -d --name web -p 8080:80 busybox sleep 1000").ok();
+    d.sh("docker rm -f web").ok();
+    assert_eq!(d.sh(rules).ok(), before);
+});
