@@ -1,78 +1,87 @@
-//! Drives one client's connection: HTTP/1.1 until it ends or a handler takes the socket.
+//! Drives one client's connection: HTTP/1.1 until it ends, its client goes, or a handler takes the socket.
+//!
+//! A client may close its sending half right after the request and still wait for the response, so the end of input
+//! is not the end of the client. On a Unix socket the kernel tells the two apart, and only a hang-up ends the
+//! handlers that run for the client. On TCP it cannot, and the end of input counts as the end of the client.
 
-use std::pin::pin;
+use std::future::Future;
+use std::os::fd::OwnedFd;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll};
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::TokioIo;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::Api;
 use crate::api::hijack::{ClientIo, Connection, Taken};
 
 /// Serves a connection to its end. When `closing` becomes true, it ends after the request at hand.
-pub async fn serve(
-    api: Arc<Api>,
-    io: ClientIo,
-    mut closing: watch::Receiver<bool>,
-) -> Result<(), hyper::Error> {
+pub async fn serve(api: Arc<Api>, io: ClientIo, mut closing: watch::Receiver<bool>) -> Result<(), hyper::Error> {
     let (connection, asked) = Connection::new(io.peer());
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         let api = api.clone();
         async move { Ok::<_, std::convert::Infallible>(api.handle(request.map(Body::new)).await) }
     });
-    // Names as dockerd writes them: people grep for them.
-    let http = http1::Builder::new().title_case_headers(true).serve_connection(TokioIo::new(io), service);
-    let mut connection = Driven { http: Some(http), asked };
+    let mut driven = Driven::new(io, service, asked);
     let mut closed = pin!(closing.wait_for(|closing| *closing));
     let mut is_closing = false;
     std::future::poll_fn(|cx| {
         if !is_closing && closed.as_mut().poll(cx).is_ready() {
             is_closing = true;
-            connection.close();
+            driven.close();
         }
-        connection.poll(cx)
+        driven.poll(cx)
     })
     .await
 }
 
-type Http<S> = http1::Connection<TokioIo<ClientIo>, S>;
-
-struct Driven<S: hyper::service::HttpService<Incoming>> {
-    http: Option<Http<S>>,
+/// A connection and the ways in which it ends.
+struct Driven<S: HttpService<Incoming>> {
+    http: Option<http1::Connection<TokioIo<ClientIo>, S>>,
     asked: mpsc::Receiver<oneshot::Sender<Taken>>,
+    hung_up: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
 
 impl<S> Driven<S>
 where
-    S: hyper::service::HttpService<Incoming, ResBody = Body>,
+    S: HttpService<Incoming, ResBody = Body>,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    fn new(io: ClientIo, service: S, asked: mpsc::Receiver<oneshot::Sender<Taken>>) -> Self {
+        let unix = io.unix_socket();
+        let mut builder = http1::Builder::new();
+        // Names as dockerd writes them: people grep for them.
+        builder.title_case_headers(true).half_close(unix.is_some());
+        let http = builder.serve_connection(TokioIo::new(io), service);
+        Self { http: Some(http), asked, hung_up: Box::pin(hang_up(unix)) }
+    }
+
     fn close(&mut self) {
         if let Some(http) = &mut self.http {
-            std::pin::Pin::new(http).graceful_shutdown();
+            Pin::new(http).graceful_shutdown();
         }
     }
 
-    /// Ends with the connection, or when it was handed to a handler that asked for it.
-    fn poll(&mut self, cx: &mut std::task::Context<'_>) -> Poll<Result<(), hyper::Error>> {
+    /// Ends with the connection or its client, or when it was handed to a handler that asked for it.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
         let Some(http) = &mut self.http else { return Poll::Ready(Ok(())) };
-        if let Poll::Ready(result) = std::pin::Pin::new(http).poll(cx) {
+        if let Poll::Ready(result) = Pin::new(http).poll(cx) {
             return Poll::Ready(result);
         }
-        match self.asked.poll_recv(cx) {
-            Poll::Ready(Some(asker)) => {
-                self.hand_over(asker);
-                Poll::Ready(Ok(()))
-            }
-            Poll::Ready(None) | Poll::Pending => Poll::Pending,
+        if let Poll::Ready(Some(asker)) = self.asked.poll_recv(cx) {
+            self.hand_over(asker);
+            return Poll::Ready(Ok(()));
         }
+        self.hung_up.as_mut().poll(cx).map(Ok)
     }
 
     /// The asking handler runs in a task of its own, so that it survives the connection's end here.
@@ -80,8 +89,18 @@ where
         if let Some(http) = self.http.take() {
             let parts = http.into_parts();
             // An asker that is gone needs nothing; the socket closes.
-            let _ = asker.send((parts.io.into_inner(), Bytes::from(parts.read_buf)));
+            let _ = asker.send((parts.io.into_inner(), parts.read_buf));
         }
+    }
+}
+
+/// Ends when the peer of a Unix socket has closed it altogether. Watches for priority data, which such sockets never
+/// have: epoll(7) reports the hang-up all the same, and a closed sending half not at all.
+async fn hang_up(unix: Option<OwnedFd>) {
+    let watched = unix.and_then(|socket| AsyncFd::with_interest(socket, Interest::PRIORITY).ok());
+    match watched {
+        Some(watched) => drop(watched.ready(Interest::PRIORITY).await),
+        None => std::future::pending().await,
     }
 }
 
@@ -115,8 +134,7 @@ mod tests {
             tokio::spawn(async move { given.send(connection.take(HEAD).await.unwrap()).unwrap() });
             std::future::pending::<Result<http::Response<Body>, Infallible>>()
         });
-        let http = http1::Builder::new().serve_connection(TokioIo::new(io), service);
-        let mut driven = Driven { http: Some(http), asked };
+        let mut driven = Driven::new(io, service, asked);
         std::future::poll_fn(|cx| driven.poll(cx)).await.unwrap();
         gets.await.unwrap()
     }
@@ -175,5 +193,41 @@ mod tests {
             .await
             .expect("patience is short");
         drop(client);
+    }
+
+    /// Answers one request after `delay`; returns when the connection has ended.
+    async fn answer_after(io: ClientIo, delay: Duration) {
+        let (_connection, asked) = Connection::new(io.peer());
+        let service = service_fn(move |_: http::Request<Incoming>| async move {
+            tokio::time::sleep(delay).await;
+            Ok::<_, Infallible>(http::Response::new(Body::from("late")))
+        });
+        let mut driven = Driven::new(io, service, asked);
+        std::future::poll_fn(|cx| driven.poll(cx)).await.unwrap();
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_closed_its_sending_half_gets_its_response() {
+        let (io, mut client) = pair();
+        client.write_all(b"GET /x HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+        client.shutdown(std::net::Shutdown::Write).unwrap();
+        let reader = std::thread::spawn(move || {
+            let mut text = String::new();
+            client.read_to_string(&mut text).unwrap();
+            text
+        });
+        answer_after(io, Duration::from_millis(50)).await;
+        assert!(reader.join().unwrap().ends_with("\r\n\r\nlate"));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_client_that_hung_up_is_noticed() {
+        let (io, mut client) = pair();
+        client.write_all(b"GET /x HTTP/1.1\r\nHost: d\r\n\r\n").unwrap();
+        let served = tokio::spawn(answer_after(io, Duration::from_secs(3600)));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!served.is_finished());
+        drop(client);
+        tokio::time::timeout(Duration::from_secs(5), served).await.unwrap().unwrap();
     }
 }

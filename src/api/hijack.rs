@@ -110,6 +110,14 @@ impl ClientIo {
         address.map_or(Peer::Unix, Peer::Tcp)
     }
 
+    /// Another descriptor of a Unix socket.
+    pub(super) fn unix_socket(&self) -> Option<OwnedFd> {
+        match self {
+            Self::Unix(stream) => stream.as_fd().try_clone_to_owned().ok(),
+            Self::Tcp(_) | Self::Tls(_) => None,
+        }
+    }
+
     /// Waits until the client has taken all that was written out of its socket.
     ///
     /// The kernel counts what a Unix peer has not read and what a TCP peer has not acknowledged. The latter may
