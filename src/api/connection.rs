@@ -24,7 +24,11 @@ use crate::api::Api;
 use crate::api::hijack::{ClientIo, Connection, Taken};
 
 /// Serves a connection to its end. When `closing` becomes true, it ends after the request at hand.
-pub async fn serve(api: Arc<Api>, io: ClientIo, mut closing: watch::Receiver<bool>) -> Result<(), hyper::Error> {
+pub async fn serve(
+    api: Arc<Api>,
+    io: ClientIo,
+    mut closing: watch::Receiver<bool>,
+) -> Result<(), hyper::Error> {
     let (connection, asked) = Connection::new(io.peer());
     let service = service_fn(move |mut request: http::Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
