@@ -1,1 +1,9 @@
-//! (to come)
+//! Registries: names of images, documents that describe them, and the HTTP protocol that hands them out
+//! (OCI distribution-spec). Stores nothing; knows no local image.
+
+pub mod manifest;
+pub mod platform;
+pub mod reference;
+
+pub use platform::Platform;
+pub use reference::{AnyReference, InvalidReference, Reference};

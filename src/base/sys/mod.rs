@@ -13,3 +13,4 @@ pub mod sealed;
 pub mod socket;
 pub mod socket_at;
 pub mod spawn;
+pub mod writeback;

@@ -1,0 +1,182 @@
+//! Platforms: what an image was built for, what this host can run, and which of an index's manifests fits best
+//! (image-spec, image-index.md; normalisation as containerd's `platforms` package).
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// A text that names no platform.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("\"{0}\" is an invalid platform: expected os/arch[/variant]")]
+pub struct InvalidPlatform(String);
+
+/// Operating system, architecture and its variant, in Go's words.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Platform {
+    #[serde(default)]
+    pub architecture: String,
+    #[serde(default)]
+    pub os: String,
+    #[serde(default, rename = "os.version", skip_serializing_if = "String::is_empty")]
+    pub os_version: String,
+    #[serde(default, rename = "os.features", skip_serializing_if = "Vec::is_empty")]
+    pub os_features: Vec<String>,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
+}
+
+impl Platform {
+    /// What this machine runs.
+    pub fn host() -> Self {
+        let (architecture, variant) = normal_architecture(std::env::consts::ARCH, "");
+        Self { architecture, variant, os: "linux".to_owned(), ..Self::default() }
+    }
+
+    /// The same platform in its usual words: `x86_64` is `amd64`, `arm64/v8` is `arm64`, no `arm` without variant.
+    pub fn normalised(&self) -> Self {
+        let (architecture, variant) = normal_architecture(&self.architecture, &self.variant);
+        let os = match self.os.to_ascii_lowercase().as_str() {
+            "macos" => "darwin".to_owned(),
+            os => os.to_owned(),
+        };
+        Self { architecture, variant, os, ..self.clone() }
+    }
+
+    /// How well `candidate` suits a wish for this platform: 0 is exact, larger is worse, `None` does not run.
+    pub fn rank(&self, candidate: &Self) -> Option<usize> {
+        let (wanted, candidate) = (self.normalised(), candidate.normalised());
+        if wanted.os != candidate.os {
+            return None;
+        }
+        let acceptable = compatible(&wanted.architecture, &wanted.variant);
+        acceptable
+            .iter()
+            .position(|(arch, variant)| *arch == candidate.architecture && *variant == candidate.variant)
+    }
+
+    /// True if `candidate` is this platform and not merely one that would run here.
+    pub fn is(&self, candidate: &Self) -> bool {
+        let (wanted, candidate) = (self.normalised(), candidate.normalised());
+        wanted.os == candidate.os
+            && wanted.architecture == candidate.architecture
+            && wanted.variant == candidate.variant
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if !self.variant.is_empty() {
+            write!(f, "/{}", self.variant)?;
+        }
+        Ok(())
+    }
+}
+
+impl FromStr for Platform {
+    type Err = InvalidPlatform;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
+        let part = |p: &str| {
+            !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        };
+        let parts: Vec<_> = text.split('/').collect();
+        if parts.len() > 3 || !parts.iter().all(|p| part(p)) {
+            return Err(InvalidPlatform(text.to_owned()));
+        }
+        let host = Self::host();
+        let platform = match parts[..] {
+            [os] if is_system(os) => Self { os: os.to_owned(), ..host },
+            [arch] => Self { architecture: arch.to_owned(), variant: String::new(), ..host },
+            [os, arch] => Self { os: os.to_owned(), architecture: arch.to_owned(), ..Self::default() },
+            [os, arch, variant] => Self {
+                os: os.to_owned(),
+                architecture: arch.to_owned(),
+                variant: variant.to_owned(),
+                ..Self::default()
+            },
+            _ => return Err(InvalidPlatform(text.to_owned())),
+        };
+        Ok(platform.normalised())
+    }
+}
+
+fn is_system(text: &str) -> bool {
+    matches!(text, "linux" | "windows" | "darwin" | "macos" | "freebsd" | "wasi")
+}
+
+fn normal_architecture(architecture: &str, variant: &str) -> (String, String) {
+    let (architecture, variant) = (architecture.to_ascii_lowercase(), variant.to_ascii_lowercase());
+    let (architecture, variant) = match (architecture.as_str(), variant.as_str()) {
+        ("i386" | "x86" | "i686", _) => ("386", ""),
+        ("x86_64" | "x86-64" | "amd64", "" | "v1") => ("amd64", ""),
+        ("x86_64" | "x86-64" | "amd64", v) => ("amd64", v),
+        ("aarch64" | "arm64", "" | "8" | "v8" | "v8.0") => ("arm64", ""),
+        ("aarch64" | "arm64", v) => ("arm64", v),
+        ("armhf", _) | ("arm", "" | "7" | "v7") => ("arm", "v7"),
+        ("armel", _) | ("arm", "6" | "v6") => ("arm", "v6"),
+        ("arm", "5" | "v5") => ("arm", "v5"),
+        ("arm", "8" | "v8") => ("arm", "v8"),
+        ("powerpc64" | "ppc64le", v) => ("ppc64le", v),
+        ("riscv64" | "riscv64gc", v) => ("riscv64", v),
+        (other, v) => (other, v),
+    };
+    (architecture.to_owned(), variant.to_owned())
+}
+
+/// What a wish for an architecture may be answered with, best first.
+fn compatible<'a>(architecture: &'a str, variant: &'a str) -> Vec<(&'a str, &'a str)> {
+    match (architecture, variant) {
+        ("amd64", "v4") => vec![("amd64", "v4"), ("amd64", "v3"), ("amd64", "v2"), ("amd64", ""), ("386", "")],
+        ("amd64", "v3") => vec![("amd64", "v3"), ("amd64", "v2"), ("amd64", ""), ("386", "")],
+        ("amd64", "v2") => vec![("amd64", "v2"), ("amd64", ""), ("386", "")],
+        ("amd64", "") => vec![("amd64", ""), ("386", "")],
+        ("arm64", v) => vec![("arm64", v), ("arm64", ""), ("arm", "v8"), ("arm", "v7"), ("arm", "v6"), ("arm", "v5")],
+        ("arm", "v8") => vec![("arm", "v8"), ("arm", "v7"), ("arm", "v6"), ("arm", "v5")],
+        ("arm", "v7") => vec![("arm", "v7"), ("arm", "v6"), ("arm", "v5")],
+        ("arm", "v6") => vec![("arm", "v6"), ("arm", "v5")],
+        (arch, variant) => vec![(arch, variant)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn platforms_are_read_and_written_in_gos_words() {
+        for (text, normal) in [
+            ("linux/amd64", "linux/amd64"),
+            ("linux/x86_64", "linux/amd64"),
+            ("Linux/AMD64", "linux/amd64"),
+            ("linux/arm64/v8", "linux/arm64"),
+            ("linux/arm", "linux/arm/v7"),
+            ("linux/arm/v6", "linux/arm/v6"),
+            ("arm64", "linux/arm64"),
+            ("windows/amd64", "windows/amd64"),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), normal);
+        }
+        for bad in ["", "/", "linux/", "a/b/c/d", "linux/amd 64"] {
+            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_best_match_comes_first() {
+        let parse = |t: &str| t.parse::<Platform>().unwrap();
+        for (wanted, candidate, rank) in [
+            ("linux/amd64", "linux/amd64", Some(0)),
+            ("linux/amd64", "linux/386", Some(1)),
+            ("linux/amd64", "linux/amd64/v3", None),
+            ("linux/amd64/v3", "linux/amd64", Some(2)),
+            ("linux/arm/v7", "linux/arm/v6", Some(1)),
+            ("linux/arm64", "linux/arm/v7", Some(3)),
+            ("linux/amd64", "windows/amd64", None),
+            ("linux/amd64", "linux/arm64", None),
+        ] {
+            assert_eq!(parse(wanted).rank(&parse(candidate)), rank, "{wanted} {candidate}");
+        }
+    }
+}
