@@ -68,6 +68,11 @@ impl Ingest {
         Ok(())
     }
 
+    /// The digest of what was received so far.
+    pub fn digest(&self) -> Digest {
+        Digest::from(<[u8; 32]>::from(self.hasher.clone().finalize()))
+    }
+
     /// What was received so far, for reading from the start.
     pub fn received_part(&self) -> Result<impl Read + Send + 'static> {
         let file = File::open(&self.path).map_err(ContentError::io("open", &self.path))?;
@@ -100,7 +105,7 @@ impl Ingest {
     }
 
     fn verify(&self, digest: Option<&Digest>, size: Option<u64>) -> Result<Digest> {
-        let actual = Digest::from(<[u8; 32]>::from(self.hasher.clone().finalize()));
+        let actual = self.digest();
         if let Some(expected) = size
             && expected != self.received
         {

@@ -32,6 +32,8 @@ pub const DOCKER_CONFIG: &str = types::IMAGE_DOCKER_CONFIG_MEDIA_TYPE;
 pub const DOCKER_LAYER: &str = types::IMAGE_DOCKER_LAYER_TAR_MEDIA_TYPE;
 /// A gzip layer of Docker's schema 2.
 pub const DOCKER_LAYER_GZIP: &str = types::IMAGE_DOCKER_LAYER_GZIP_MEDIA_TYPE;
+/// A zstd layer of Docker's schema 2.
+pub const DOCKER_LAYER_ZSTD: &str = "application/vnd.docker.image.rootfs.diff.tar.zstd";
 /// An OCI index.
 pub const OCI_INDEX: &str = types::OCI_IMAGE_INDEX_MEDIA_TYPE;
 
