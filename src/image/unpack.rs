@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::thread;
 
 use super::assemble::Layer;
@@ -20,29 +20,71 @@ pub fn missing(contents: &Contents, snapshots: &Snapshots, layers: &[Layer]) -> 
     let workers = thread::available_parallelism().map_or(1, usize::from).min(waiting.len());
     let queue = Mutex::new(waiting);
     let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+    let order = Order::default();
     let work = || {
         while let Some(n) = next() {
-            from_store(contents, snapshots, &layers[n], &chain[..n])?;
+            let (layer, below) = (&layers[n], &chain[..n]);
+            let done = from_store(contents, snapshots, layer, below).and_then(|writer| {
+                order.wait(|| below.iter().all(|parent| snapshots.exists(parent)))?;
+                publish(writer)
+            });
+            match done {
+                Ok(()) => order.advance(),
+                Err(error) => {
+                    order.fail();
+                    return Err(error);
+                }
+            }
         }
         Ok(())
     };
     thread::scope(|scope| {
         let threads: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|t| t.join().map_err(|_| ImageError::Worker)?)
+        let mut results: Vec<_> =
+            threads.into_iter().map(|t| t.join().unwrap_or(Err(ImageError::Worker))).collect();
+        // A layer that waited for one that failed has less to say.
+        results.sort_by_key(|result| matches!(result, Err(ImageError::Worker)));
+        results.into_iter().collect()
     })
 }
 
-/// Unpacks one layer whose blob is in the content store.
+/// Unpacks one layer whose blob is in the content store; complete but not yet visible.
 pub fn from_store(
     contents: &Contents,
     snapshots: &Snapshots,
     layer: &Layer,
-    parents: &[ChainId],
-) -> Result<(), ImageError> {
+    below: &[ChainId],
+) -> Result<LayerWriter, ImageError> {
     let blob = contents.get(&layer.blob.digest)?;
-    let writer = snapshots.begin(&layer.chain, parents)?;
-    let writer = apply(writer, layer, blob)?;
-    publish(writer)
+    apply(snapshots.begin(&layer.chain, below)?, layer, blob)
+}
+
+/// Layers are unpacked in any order and become visible from the base up.
+#[derive(Default)]
+struct Order {
+    failed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Order {
+    /// Waits until `ready`, which is asked again after each layer; an error if it never will be.
+    fn wait(&self, ready: impl Fn() -> bool) -> Result<(), ImageError> {
+        let failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = |failed: &mut bool| !*failed && !ready();
+        let failed = self.changed.wait_while(failed, waiting).unwrap_or_else(PoisonError::into_inner);
+        if *failed { Err(ImageError::Worker) } else { Ok(()) }
+    }
+
+    fn advance(&self) {
+        // Under the lock, so that nobody who has just looked goes to sleep.
+        let _failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.changed.notify_all();
+    }
+
+    fn fail(&self) {
+        *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.changed.notify_all();
+    }
 }
 
 /// Unpacks a compressed stream and checks the result. What comes back is complete but not yet visible.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use super::error::ImageError;
 use super::{Image, Images, Progress, Target, assemble, lease::Lease, unpack};
+use crate::base::archive::ArchiveError;
 use crate::base::digest::Digest;
 use crate::content::Contents;
 use crate::registry::manifest::{Descriptor, Document};
@@ -24,7 +25,7 @@ const NAME_ANNOTATION: &str = "io.containerd.image.name";
 /// Why an archive holds no images.
 #[derive(Debug, thiserror::Error)]
 pub enum InvalidArchive {
-    #[error("cannot read the archive: {0}")]
+    #[error("reading the archive: {0}")]
     Read(#[from] std::io::Error),
     #[error("unrecognized image format")]
     Format,
@@ -32,12 +33,12 @@ pub enum InvalidArchive {
     Version(String),
     #[error("cannot read {name} in the archive: {source}")]
     Json { name: &'static str, source: serde_json::Error },
-    #[error("{name} is too large for a header of an archive: {size} bytes")]
-    HeaderTooLarge { name: &'static str, size: u64 },
     #[error("{name} is {size} bytes, more than the {limit} that are accepted")]
     DocumentTooLarge { name: &'static str, size: u64, limit: u64 },
-    #[error("the sizes given for {0} differ")]
-    SizeMismatch(String),
+    #[error(transparent)]
+    Tar(ArchiveError),
+    #[error("{0:?} is a sparse file, which no image has")]
+    Sparse(String),
     #[error("more than {0} entries")]
     TooManyEntries(usize),
     #[error("{path:?} is named in the archive but not in it")]
