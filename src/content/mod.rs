@@ -90,9 +90,7 @@ impl Contents {
     pub fn read(&self, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
         let file = self.get(digest)?;
         let mut bytes = Vec::new();
-        file.take(limit + 1)
-            .read_to_end(&mut bytes)
-            .map_err(ContentError::io("read", &self.path(digest)))?;
+        file.take(limit + 1).read_to_end(&mut bytes).map_err(ContentError::io("read", &self.path(digest)))?;
         if bytes.len() as u64 > limit {
             return Err(ContentError::TooLarge { digest: *digest, actual: self.size(digest)?, limit });
         }
@@ -245,7 +243,8 @@ mod tests {
         known.write(b"hel").unwrap();
         drop(known);
         Contents::open(dir.path()).unwrap();
-        let left: Vec<_> = fs::read_dir(dir.path().join("ingest")).unwrap().map(|e| e.unwrap().file_name()).collect();
+        let left: Vec<_> =
+            fs::read_dir(dir.path().join("ingest")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, [Digest::of(b"hello").hex().as_str()]);
     }
 }

@@ -136,7 +136,9 @@ pub fn layers(manifest: &Manifest, config: &ImageConfig) -> Result<Vec<Layer>, I
     }
     let chain = chain_ids(diff_ids);
     let zipped = manifest.layers.iter().zip(diff_ids).zip(chain);
-    Ok(zipped.map(|((blob, diff_id), chain)| Layer { blob: blob.clone(), diff_id: *diff_id, chain }).collect())
+    Ok(zipped
+        .map(|((blob, diff_id), chain)| Layer { blob: blob.clone(), diff_id: *diff_id, chain })
+        .collect())
 }
 
 struct Reader<'a> {
@@ -182,7 +184,8 @@ impl Reader<'_> {
         };
         let blobs: u64 = layers.iter().filter_map(|l| self.contents.size(&l.blob.digest).ok()).sum();
         let chain: Vec<_> = layers.iter().map(|layer| layer.chain).collect();
-        let unpacked = chain.iter().filter(|c| self.snapshots.exists(c)).map(|c| self.snapshots.usage(c)).sum();
+        let unpacked =
+            chain.iter().filter(|c| self.snapshots.exists(c)).map(|c| self.snapshots.usage(c)).sum();
         Ok(Some(Image {
             id: self.id,
             manifest: descriptor.clone(),

@@ -63,7 +63,11 @@ pub struct RunConfig {
     #[serde(deserialize_with = "nullable")]
     pub env: Vec<String>,
     /// `80/tcp`
-    #[serde(deserialize_with = "keys", serialize_with = "as_keys", skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(
+        deserialize_with = "keys",
+        serialize_with = "as_keys",
+        skip_serializing_if = "BTreeSet::is_empty"
+    )]
     pub exposed_ports: BTreeSet<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub healthcheck: Option<Healthcheck>,
@@ -81,7 +85,11 @@ pub struct RunConfig {
     #[serde(deserialize_with = "nullable")]
     pub user: String,
     /// Paths in the container.
-    #[serde(deserialize_with = "keys", serialize_with = "as_keys", skip_serializing_if = "BTreeSet::is_empty")]
+    #[serde(
+        deserialize_with = "keys",
+        serialize_with = "as_keys",
+        skip_serializing_if = "BTreeSet::is_empty"
+    )]
     pub volumes: BTreeSet<String>,
     #[serde(deserialize_with = "nullable")]
     pub working_dir: String,
@@ -139,7 +147,9 @@ fn is_zero(value: &i64) -> bool {
     *value == 0
 }
 
-fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+fn nullable<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(deserializer)?.unwrap_or_default())
 }
 

@@ -3,10 +3,10 @@
 use crate::base::digest::Digest;
 use crate::content::ContentError;
 use crate::image::archive::InvalidArchive;
+use crate::registry::RegistryError;
 use crate::registry::manifest::InvalidDocument;
 use crate::registry::platform::InvalidPlatform;
 use crate::registry::reference::{AnyReference, InvalidReference};
-use crate::registry::RegistryError;
 use crate::snapshot::SnapshotError;
 
 /// Why something could not be done with an image.

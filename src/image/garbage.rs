@@ -80,11 +80,15 @@ impl Marked {
         }
         self.blobs.insert(descriptor.digest);
         match assemble::document(contents, descriptor)? {
-            Document::Index(index) => index.manifests.iter().try_for_each(|child| self.unread(child, contents)),
+            Document::Index(index) => {
+                index.manifests.iter().try_for_each(|child| self.unread(child, contents))
+            }
             Document::Manifest(manifest) => {
                 self.blobs.insert(manifest.config.digest);
                 self.blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
-                if manifest.layers.iter().any(Descriptor::is_layer) && contents.contains(&manifest.config.digest) {
+                if manifest.layers.iter().any(Descriptor::is_layer)
+                    && contents.contains(&manifest.config.digest)
+                {
                     let config = assemble::config(contents, &manifest.config.digest)?;
                     self.layers.extend(chain_ids(&config.rootfs.diff_ids));
                 }

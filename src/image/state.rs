@@ -124,7 +124,12 @@ impl State {
 
     /// What has to change for `reference` to lead to `target`: an image that loses its last name by it becomes
     /// dangling, one that gets a name is dangling no more.
-    pub fn pointing(&self, reference: &Reference, target: &Descriptor, parent: Option<Digest>) -> Vec<Change> {
+    pub fn pointing(
+        &self,
+        reference: &Reference,
+        target: &Descriptor,
+        parent: Option<Digest>,
+    ) -> Vec<Change> {
         let name = Name::Reference(reference.clone());
         let now = Timestamp::now();
         let previous = self.records.get(&name);
@@ -133,7 +138,8 @@ impl State {
             && old.target.digest != target.digest
             && self.names(&old.target.digest).all(|n| *n == name)
         {
-            changes.push(Change::Set(Name::Dangling(old.target.digest), Record { updated: now, ..old.clone() }));
+            changes
+                .push(Change::Set(Name::Dangling(old.target.digest), Record { updated: now, ..old.clone() }));
         }
         for name in [Name::Dangling(target.digest), Name::Held(target.digest)] {
             if self.records.contains_key(&name) {

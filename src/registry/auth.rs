@@ -74,7 +74,11 @@ impl Challenge {
             match scheme.trim_end_matches(',').to_ascii_lowercase().as_str() {
                 "basic" => found.push(Self::Basic),
                 "bearer" if !get("realm").is_empty() => {
-                    found.push(Self::Bearer { realm: get("realm"), service: get("service"), scope: get("scope") });
+                    found.push(Self::Bearer {
+                        realm: get("realm"),
+                        service: get("service"),
+                        scope: get("scope"),
+                    });
                 }
                 _ => {}
             }
@@ -244,7 +248,14 @@ mod tests {
     fn challenges_are_read_in_every_form_seen() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
         for (header, expected) in [
-            (hub, vec![bearer("https://auth.docker.io/token", "registry.docker.io", "repository:a/b:pull,push")]),
+            (
+                hub,
+                vec![bearer(
+                    "https://auth.docker.io/token",
+                    "registry.docker.io",
+                    "repository:a/b:pull,push",
+                )],
+            ),
             ("Basic realm=\"a, b\"", vec![Challenge::Basic]),
             ("basic", vec![Challenge::Basic]),
             ("Bearer realm=https://x/t, service=s", vec![bearer("https://x/t", "s", "")]),
@@ -266,11 +277,14 @@ mod tests {
         assert_eq!(direct(&[Challenge::Basic], &user), basic);
         assert_eq!(direct(&[bearer("r", "", "")], &user), None);
         assert_eq!(direct(&[Challenge::Basic], &token), None);
-        let TokenRequest::Get { query, authorization } = TokenRequest::new(&user, "s", "", Purpose::Login) else {
+        let TokenRequest::Get { query, authorization } = TokenRequest::new(&user, "s", "", Purpose::Login)
+        else {
             panic!("a password is sent with GET");
         };
         assert_eq!(authorization, basic);
-        assert!(query.contains(&("offline_token", "true".into())) && query.contains(&("account", "u".into())));
+        assert!(
+            query.contains(&("offline_token", "true".into())) && query.contains(&("account", "u".into()))
+        );
         let TokenRequest::Post { form } = TokenRequest::new(&token, "s", "x", Purpose::Pull) else {
             panic!("an identity token is sent with POST");
         };

@@ -23,7 +23,12 @@ pub struct Clients(Mutex<HashMap<(String, Trust), Client>>);
 
 impl Clients {
     /// The client for a host.
-    pub fn get(&self, settings: &RegistrySettings, host: &str, trust: Trust) -> Result<Client, RegistryError> {
+    pub fn get(
+        &self,
+        settings: &RegistrySettings,
+        host: &str,
+        trust: Trust,
+    ) -> Result<Client, RegistryError> {
         let key = (host.to_owned(), trust);
         let mut clients = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(client) = clients.get(&key) {

@@ -21,7 +21,11 @@ pub struct Login {
 impl Registry {
     /// Checks `credentials` with the registry at `address` (a host, or a URL as `docker login` gives it; empty for
     /// Docker Hub).
-    pub async fn login(self: &Arc<Self>, address: &str, credentials: &Credentials) -> Result<Login, RegistryError> {
+    pub async fn login(
+        self: &Arc<Self>,
+        address: &str,
+        credentials: &Credentials,
+    ) -> Result<Login, RegistryError> {
         let domain = domain(address);
         let endpoints = self.settings.endpoints(&domain);
         let endpoint = endpoints
@@ -49,7 +53,11 @@ impl Asker<'_> {
         self.accepted(second, identity_token).await
     }
 
-    async fn accepted(&self, response: reqwest::Response, identity_token: String) -> Result<Login, RegistryError> {
+    async fn accepted(
+        &self,
+        response: reqwest::Response,
+        identity_token: String,
+    ) -> Result<Login, RegistryError> {
         let (status, url) = (response.status(), response.url().to_string());
         match status {
             status if status.is_success() => Ok(Login { identity_token }),

@@ -128,11 +128,15 @@ fn normal_architecture(architecture: &str, variant: &str) -> (String, String) {
 /// What a wish for an architecture may be answered with, best first.
 fn compatible<'a>(architecture: &'a str, variant: &'a str) -> Vec<(&'a str, &'a str)> {
     match (architecture, variant) {
-        ("amd64", "v4") => vec![("amd64", "v4"), ("amd64", "v3"), ("amd64", "v2"), ("amd64", ""), ("386", "")],
+        ("amd64", "v4") => {
+            vec![("amd64", "v4"), ("amd64", "v3"), ("amd64", "v2"), ("amd64", ""), ("386", "")]
+        }
         ("amd64", "v3") => vec![("amd64", "v3"), ("amd64", "v2"), ("amd64", ""), ("386", "")],
         ("amd64", "v2") => vec![("amd64", "v2"), ("amd64", ""), ("386", "")],
         ("amd64", "") => vec![("amd64", ""), ("386", "")],
-        ("arm64", v) => vec![("arm64", v), ("arm64", ""), ("arm", "v8"), ("arm", "v7"), ("arm", "v6"), ("arm", "v5")],
+        ("arm64", v) => {
+            vec![("arm64", v), ("arm64", ""), ("arm", "v8"), ("arm", "v7"), ("arm", "v6"), ("arm", "v5")]
+        }
         ("arm", "v8") => vec![("arm", "v8"), ("arm", "v7"), ("arm", "v6"), ("arm", "v5")],
         ("arm", "v7") => vec![("arm", "v7"), ("arm", "v6"), ("arm", "v5")],
         ("arm", "v6") => vec![("arm", "v6"), ("arm", "v5")],

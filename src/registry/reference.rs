@@ -340,7 +340,10 @@ mod tests {
             assert_eq!(text.parse::<Reference>().unwrap_err().to_string(), message, "{text}");
         }
         assert!(matches!(hex.parse::<Reference>(), Err(InvalidReference::Identifier(_))));
-        assert_eq!("a/".repeat(200).trim_end_matches('/').parse::<Reference>(), Err(InvalidReference::TooLong));
+        assert_eq!(
+            "a/".repeat(200).trim_end_matches('/').parse::<Reference>(),
+            Err(InvalidReference::TooLong)
+        );
         assert_eq!(format!("a:{}", "x".repeat(129)).parse::<Reference>(), Err(InvalidReference::Format));
     }
 

@@ -101,7 +101,9 @@ impl Session {
         }
         let found = self.get("blobs", &blob.digest.to_string(), &headers).await;
         let response = match found {
-            Err(error @ (RegistryError::NotFound { .. } | RegistryError::Denied { .. })) if blob.is_foreign() => {
+            Err(error @ (RegistryError::NotFound { .. } | RegistryError::Denied { .. }))
+                if blob.is_foreign() =>
+            {
                 self.foreign(blob, &headers).await.unwrap_or(Err(error))?
             }
             other => other?,
@@ -171,7 +173,9 @@ impl Session {
         for url in blob.urls.iter().filter_map(|url| Url::parse(url).ok()) {
             let Some(host) = authority(&url) else { continue };
             let trust = Trust::Verified;
-            let Ok(client) = self.registry.clients.get(&self.registry.settings, &host, trust) else { continue };
+            let Ok(client) = self.registry.clients.get(&self.registry.settings, &host, trust) else {
+                continue;
+            };
             let response = follow(&client, url, headers, None).await;
             if let Ok(response) = response
                 && response.status().is_success()
@@ -301,7 +305,8 @@ impl Asker<'_> {
             });
         }
         let bytes = bounded(response, TOKEN_LIMIT).await?;
-        serde_json::from_slice(&bytes).map_err(|_| RegistryError::Answer("the token server's answer is not JSON"))
+        serde_json::from_slice(&bytes)
+            .map_err(|_| RegistryError::Answer("the token server's answer is not JSON"))
     }
 
     /// Sends a GET over the scheme that works: HTTPS first, and plain HTTP where that is allowed.

@@ -72,12 +72,8 @@ fn manifest(
     lease: &Lease,
 ) -> Result<Descriptor, ImageError> {
     let config = collected.get(&saved.config)?;
-    let layers: Vec<_> = saved
-        .layers
-        .iter()
-        .flatten()
-        .map(|path| collected.get(path))
-        .collect::<Result<_, _>>()?;
+    let layers: Vec<_> =
+        saved.layers.iter().flatten().map(|path| collected.get(path)).collect::<Result<_, _>>()?;
     let expected = assemble::config(contents, &config.digest)?.rootfs.diff_ids.len();
     if layers.len() != expected {
         return Err(InvalidArchive::LayerCount { expected, actual: layers.len() }.into());

@@ -12,7 +12,10 @@ const BUFFER: usize = 256 << 10;
 
 /// What a member is.
 pub enum Member<'a> {
-    File { size: u64, content: &'a mut dyn Read },
+    File {
+        size: u64,
+        content: &'a mut dyn Read,
+    },
     /// The path that a symbolic or hard link leads to.
     Link(String),
 }

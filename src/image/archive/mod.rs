@@ -136,7 +136,9 @@ fn lease_all(contents: &Contents, descriptor: &Descriptor, lease: &Lease) -> Res
     match assemble::document(contents, descriptor)? {
         Document::Index(index) => {
             let present = index.manifests.iter().filter(|child| contents.contains(&child.digest));
-            present.filter(|child| child.is_manifest()).try_for_each(|child| lease_all(contents, child, lease))
+            present
+                .filter(|child| child.is_manifest())
+                .try_for_each(|child| lease_all(contents, child, lease))
         }
         Document::Manifest(manifest) => {
             lease.blob(&manifest.config.digest);
@@ -154,7 +156,8 @@ fn oci_entries(index: &[u8]) -> Result<Vec<Entry>, ImageError> {
     let images = index.manifests.into_iter().filter(|d| !d.is_attestation());
     Ok(images
         .map(|target| {
-            let name = target.annotations.get(NAME_ANNOTATION).and_then(|name| name.parse::<Reference>().ok());
+            let name =
+                target.annotations.get(NAME_ANNOTATION).and_then(|name| name.parse::<Reference>().ok());
             let target = Descriptor { annotations: Default::default(), ..target };
             Entry { target, name: name.map(Reference::or_latest) }
         })

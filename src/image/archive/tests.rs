@@ -44,7 +44,8 @@ fn config(layers: &[&[u8]]) -> Vec<u8> {
 fn docker_archive(names: &[&str], layers: &[&[u8]], config: &[u8]) -> Vec<u8> {
     let paths: Vec<_> = (0..layers.len()).map(|n| format!("{n}/layer.tar")).collect();
     let manifest = json!([{"Config": "config.json", "RepoTags": names, "Layers": paths}]).to_string();
-    let mut files: Vec<(&str, &[u8])> = paths.iter().map(String::as_str).zip(layers.iter().copied()).collect();
+    let mut files: Vec<(&str, &[u8])> =
+        paths.iter().map(String::as_str).zip(layers.iter().copied()).collect();
     files.push(("config.json", config));
     files.push(("0/VERSION", b"1.0"));
     files.push(("manifest.json", manifest.as_bytes()));
