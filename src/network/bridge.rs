@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 
 use super::firewall::{self, Firewall, Transit};
-use super::link::{self, Mac};
+use super::link::{self, Link, Mac};
 use super::model::{Driver, Ipam, Network, Subnet};
 use super::options::{BridgeOptions, Labels};
 use super::publish::Publication;
@@ -68,6 +68,25 @@ impl Settings {
     }
 }
 
+impl Ready {
+    /// Finds or makes the interface of a network.
+    fn make(network: &Network) -> io::Result<Self> {
+        let settings = Settings::of(network);
+        let index = interface(network, &settings)?;
+        let subnet =
+            |v6: bool| network.ipam.subnets.iter().map(|s| s.subnet).find(|s| s.addr().is_ipv6() == v6);
+        let rules = firewall::Bridge {
+            name: settings.name,
+            subnet4: subnet(false).filter(|_| network.ipv4),
+            subnet6: subnet(true).filter(|_| network.ipv6),
+            masquerade: settings.masquerade,
+            icc: settings.icc,
+            internal: network.internal,
+        };
+        Ok(Self { index, rules })
+    }
+}
+
 impl Inner {
     /// The interface index of a network's bridge, which is set up if it is not known to be in order.
     pub(super) fn bridge(&self, network: &Network) -> Result<u32, NetworkError> {
@@ -85,25 +104,32 @@ impl Inner {
     }
 
     fn set_up(&self, network: &Network, fabric: &mut Fabric) -> Result<u32, NetworkError> {
-        let settings = Settings::of(network);
-        let index = interface(network, &settings).map_err(NetworkError::kernel("bridge"))?;
+        let ready = Ready::make(network).map_err(NetworkError::kernel("bridge"))?;
         crash_point!("network-bridge-made");
-        let subnet =
-            |v6: bool| network.ipam.subnets.iter().map(|s| s.subnet).find(|s| s.addr().is_ipv6() == v6);
-        let rules = firewall::Bridge {
-            name: settings.name.clone(),
-            subnet4: subnet(false),
-            subnet6: subnet(true).filter(|_| network.ipv6),
-            masquerade: settings.masquerade,
-            icc: settings.icc,
-            internal: network.internal,
-        };
-        fabric.ready.insert(network.id.clone(), Ready { index, rules });
-        let done = self.open_the_way(&settings.name, fabric);
+        let index = ready.index;
+        fabric.ready.insert(network.id.clone(), ready);
+        let done = self.open_the_way(fabric);
         if done.is_err() {
             fabric.ready.remove(&network.id);
         }
         done.map(|()| index).map_err(NetworkError::kernel("bridge rules"))
+    }
+
+    /// Takes over the bridges that are there already, and makes the rules say what they should. Returns the indexes of
+    /// those bridges.
+    pub(super) fn adopt_bridges(&self, present: &[Link]) -> io::Result<Vec<u32>> {
+        let networks: Vec<_> = self.state().networks.values().cloned().collect();
+        let mut fabric = self.fabric();
+        for network in networks.iter().filter(|n| n.driver == Driver::Bridge) {
+            let name = Settings::of(network).name;
+            if present.iter().any(|link| link.name == name) {
+                fabric.ready.insert(network.id.clone(), Ready::make(network)?);
+            }
+        }
+        if !fabric.ready.is_empty() {
+            self.open_the_way(&fabric)?;
+        }
+        Ok(fabric.ready.values().map(|ready| ready.index).collect())
     }
 
     /// Opens the ways to published ports.
@@ -140,7 +166,7 @@ impl Inner {
 
     /// Lays the rules down for all bridges and then switches forwarding on, in this order: nothing may pass before
     /// the rules are there.
-    fn open_the_way(&self, bridge: &str, fabric: &Fabric) -> io::Result<()> {
+    fn open_the_way(&self, fabric: &Fabric) -> io::Result<()> {
         let forwards = self.options.bridge.ip_forward && fs::read_to_string(FORWARDING)?.trim() == "0";
         if forwards {
             fs::create_dir_all(&self.options.netns_dir)?;
@@ -149,7 +175,9 @@ impl Inner {
         if self.options.bridge.firewall {
             self.lay_down(fabric)?;
             // For `curl localhost:PORT` on the host: packets from 127.0.0.1 may leave by the bridge.
-            switch_on(&format!("/proc/sys/net/ipv4/conf/{bridge}/route_localnet"))?;
+            for bridge in fabric.ready.values().filter(|ready| ready.rules.subnet4.is_some()) {
+                switch_on(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.rules.name))?;
+            }
         }
         if forwards { switch_on(FORWARDING) } else { Ok(()) }
     }

@@ -8,6 +8,7 @@ use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::files::{Files, Reach};
 use super::plan::{Plan, Planned};
@@ -38,13 +39,19 @@ impl Inner {
     }
 
     /// Takes everything of a container's network away and gives its addresses and ports back.
-    pub(super) fn disconnect(&self, container: &ContainerId, sandbox: &Sandbox) {
+    pub(super) fn disconnect(self: &Arc<Self>, container: &ContainerId, sandbox: &Sandbox) {
         let known = self.state().attached.remove(container);
-        let sandbox = known.as_ref().map_or(sandbox, |attached| &attached.sandbox);
-        self.unmake(container, sandbox);
-        if known.is_some() {
-            self.state().release(sandbox);
-            self.report("disconnect", container, sandbox);
+        let is_known = known.is_some();
+        let sandbox = known.map_or_else(|| sandbox.clone(), |attached| attached.sandbox);
+        self.close(container, &sandbox);
+        if is_known {
+            let mut state = self.state();
+            plan::publications(&sandbox).iter().for_each(|p| state.ports.release(p.protocol, p.host));
+            drop(state);
+            self.report("disconnect", container, &sandbox);
+        }
+        if plan::host_ends(&sandbox).next().is_some() {
+            self.bury(sandbox);
         }
     }
 
@@ -86,29 +93,23 @@ impl Inner {
         done.map_err(PublishError::Firewall).and_then(|()| publish::guard(&plan.ports)).map_err(failed)
     }
 
-    /// Removes the kernel objects that a sandbox may have; those that do not exist are no error.
+    /// Undoes [`make`](Self::make), as far as it got.
     fn unmake(&self, container: &ContainerId, sandbox: &Sandbox) {
-        let warn = |what: &str, error: io::Error| {
-            tracing::warn!(container = container.as_str(), what, %error, "not removed");
-        };
-        if let Err(error) = self.withdraw(&plan::publications(sandbox)) {
-            warn("published ports", error);
+        self.close(container, sandbox);
+        let names: Vec<_> = plan::host_ends(sandbox).collect();
+        if !names.is_empty() {
+            let removed = Socket::open(Family::Route).and_then(|socket| link::delete(&socket, &names));
+            removed.unwrap_or_else(|error| warn(container, "interfaces", &error));
         }
-        let links: Vec<_> = sandbox
-            .endpoints
-            .values()
-            .filter(|e| !e.mac_address.is_empty())
-            .map(|e| link::delete(&plan::host_end(&e.endpoint)))
-            .collect();
-        if !links.is_empty() {
-            let removed = Socket::open(Family::Route).and_then(|socket| socket.request(links));
-            if let Err(error) = removed.or_else(ignore(libc::ENODEV)) {
-                warn("veth", error);
-            }
-        }
-        if let Err(error) = netns::remove(&self.netns_path(container)) {
-            warn("network namespace", error);
-        }
+    }
+
+    /// Closes the ways to published ports and lets go of the namespace.
+    fn close(&self, container: &ContainerId, sandbox: &Sandbox) {
+        let withdrawn = self.withdraw(&plan::publications(sandbox));
+        withdrawn.unwrap_or_else(|error| warn(container, "published ports", &error));
+        crash_point!("network-ports-closed");
+        let removed = netns::remove(&self.netns_path(container));
+        removed.unwrap_or_else(|error| warn(container, "network namespace", &error));
     }
 
     /// The namespace of another container, which stays its owner.
@@ -183,9 +184,8 @@ impl Inner {
     }
 }
 
-/// Makes one error number no error.
-fn ignore(errno: i32) -> impl Fn(io::Error) -> io::Result<()> {
-    move |error| if error.raw_os_error() == Some(errno) { Ok(()) } else { Err(error) }
+fn warn(container: &ContainerId, what: &str, error: &io::Error) {
+    tracing::warn!(container = container.as_str(), what, %error, "not removed");
 }
 
 #[cfg(test)]
@@ -215,6 +215,7 @@ mod tests {
             assert!(hosts.ends_with("172.17.0.2\tweb\n"), "{hosts}");
             drop(inside);
             networks.inner.disconnect(&request.container, &sandbox);
+            networks.inner.settle();
             assert_eq!(Host::command("ip -o link show type veth").unwrap(), "");
             let again = networks.inner.connect(request.clone()).unwrap();
             assert_eq!(again.endpoints["bridge"].address, endpoint.address);

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::testing::{Host, request};
-use super::{NetworkMode, Networks, PortRequest, Sandbox, SandboxRequest};
+use super::{LiveSandbox, NetworkMode, Networks, PortRequest, Sandbox, SandboxRequest};
 use crate::base::sys::netns;
 
 /// Connects and returns the address that the server saw.
@@ -168,6 +168,35 @@ fn without_icc_containers_reach_each_other_only_as_the_world_does() {
                 networks.inner.disconnect(&container.container, &Sandbox::default());
             }
         }
+    });
+}
+
+#[test]
+fn after_a_crash_running_containers_keep_their_network_and_the_rest_is_removed() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    let (web, lost) = (publishing(&host, "web", "80", "8080"), publishing(&host, "lost", "80", "8081"));
+    let web_fd = std::sync::Mutex::new(None);
+    let live = std::sync::Mutex::new(Vec::new());
+    host.run(|networks| {
+        let (sandbox, inside) = connect(networks, &web);
+        *web_fd.lock().unwrap() = Some(inside);
+        connect(networks, &lost);
+        let container = web.container.clone();
+        live.lock().unwrap().push(LiveSandbox { container, name: "web".into(), sandbox });
+    });
+    host.run(|networks| {
+        networks.inner.recover(std::mem::take(&mut *live.lock().unwrap())).unwrap();
+        assert_eq!(Host::command("ip -o link show type veth master docker0 | wc -l").unwrap().trim(), "1");
+        assert_eq!(std::fs::read_dir(host.dir().join("netns")).unwrap().count(), 2);
+        let elements = Host::command("nft list map ip slipway published").unwrap();
+        assert!(elements.contains("8080") && !elements.contains("8081"), "{elements}");
+        let server = serve(web_fd.lock().unwrap().as_ref().unwrap(), 80);
+        netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).unwrap();
+        let (next, _) = connect(networks, &publishing(&host, "next", "80", "8081"));
+        assert_eq!(next.endpoints["bridge"].address.unwrap().to_string(), "172.17.0.3/16");
+        let error = networks.inner.connect(publishing(&host, "again", "80", "8080")).unwrap_err();
+        assert!(error.to_string().ends_with("port is already allocated"), "{error}");
     });
 }
 

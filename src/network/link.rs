@@ -103,9 +103,26 @@ pub(super) fn new_bridge(name: &str, mac: Mac, mtu: Option<u32>) -> Message {
     }
 }
 
-/// Removes a link by name.
-pub(super) fn delete(name: &str) -> Message {
-    Message::new(libc::RTM_DELLINK, ACK, &ifinfo(0, 0)).text(libc::IFLA_IFNAME, name)
+/// Removes links by name: all at once, since each removal would wait for the kernel's readers (10 to 30 ms) on its
+/// own. Names that do not exist are no error.
+pub(super) fn delete(socket: &Socket, names: &[String]) -> io::Result<()> {
+    if let [name] = names {
+        let delete = Message::new(libc::RTM_DELLINK, ACK, &ifinfo(0, 0)).text(libc::IFLA_IFNAME, name);
+        return socket.request(vec![delete]).or_else(ignore_missing);
+    }
+    for name in names {
+        let mark = Message::new(libc::RTM_NEWLINK, ACK, &ifinfo(0, 0)).text(libc::IFLA_IFNAME, name);
+        socket.request(vec![mark.number(libc::IFLA_GROUP, DOOMED)]).or_else(ignore_missing)?;
+    }
+    let delete = Message::new(libc::RTM_DELLINK, ACK, &ifinfo(0, 0)).number(libc::IFLA_GROUP, DOOMED);
+    socket.request(vec![delete]).or_else(ignore_missing)
+}
+
+/// The group (ip-link(8)) into which links are put to be removed together; nobody else has a use for this number.
+const DOOMED: u32 = u32::from_be_bytes(*b"slip");
+
+fn ignore_missing(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(libc::ENODEV) { Ok(()) } else { Err(error) }
 }
 
 /// Brings a link up.

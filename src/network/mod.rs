@@ -23,6 +23,7 @@ mod options;
 mod plan;
 mod port;
 mod publish;
+mod reaper;
 mod recover;
 mod sandbox;
 mod store;
@@ -49,6 +50,7 @@ use crate::events::EventBus;
 use bridge::{Fabric, Taken};
 use ipam::Pool;
 use publish::PortTable;
+use reaper::Reaper;
 use store::Store;
 
 /// All networks of this daemon. Clones share them.
@@ -63,6 +65,7 @@ struct Inner {
     state: Mutex<State>,
     /// Held while a bridge is set up, which happens once.
     fabric: Mutex<Fabric>,
+    reaper: Reaper,
 }
 
 /// Held for look-ups and book-keeping only, never across a system call that can wait.
@@ -116,8 +119,8 @@ impl Networks {
         }
         let mut state = State::default();
         networks.into_iter().for_each(|network| state.add(network));
-        let (state, fabric) = (Mutex::new(state), Mutex::default());
-        Ok(Self { inner: Arc::new(Inner { options, events, state, fabric }) })
+        let (state, fabric, reaper) = (Mutex::new(state), Mutex::default(), Reaper::default());
+        Ok(Self { inner: Arc::new(Inner { options, events, state, fabric, reaper }) })
     }
 
     /// Finds a network by full id, then exact name, then unique prefix of an id.
@@ -168,7 +171,8 @@ impl Networks {
         result.await.unwrap_or_else(|_| Err(worker_lost()))
     }
 
-    /// Takes a container's network away. What is already gone is no error.
+    /// Takes a container's network away. What is already gone is no error. The interface itself disappears a little
+    /// later (10 to 30 ms); [`settle`](Self::settle) waits for that.
     pub async fn disconnect(&self, container: &ContainerId, sandbox: &Sandbox) {
         let (container, sandbox) = (container.clone(), sandbox.clone());
         let done = self.blocking(move |inner| {
@@ -177,6 +181,17 @@ impl Networks {
         });
         if let Err(error) = done.await {
             tracing::error!(%error, "a container's network could not be taken away");
+        }
+    }
+
+    /// Waits until everything that was disconnected is gone from the kernel.
+    pub async fn settle(&self) {
+        let settled = self.blocking(|inner| {
+            inner.settle();
+            Ok(())
+        });
+        if let Err(error) = settled.await {
+            tracing::error!(%error, "interfaces may be left");
         }
     }
 
@@ -189,7 +204,7 @@ impl Networks {
 
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Inner) -> Result<T, NetworkError> + Send + 'static,
+        work: impl FnOnce(&Arc<Inner>) -> Result<T, NetworkError> + Send + 'static,
     ) -> Result<T, NetworkError> {
         let inner = self.inner.clone();
         tokio::task::spawn_blocking(move || work(&inner)).await.unwrap_or_else(|_| Err(worker_lost()))

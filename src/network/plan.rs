@@ -21,7 +21,7 @@ use crate::base::sys::netns;
 
 const HOST_GATEWAY: &str = "host-gateway";
 /// The longest interface name (`IFNAMSIZ` without its NUL) is 15 bytes.
-const VETH_DIGITS: usize = 11;
+pub(super) const VETH_DIGITS: usize = 11;
 
 /// Decisions and reservations. Dropping it gives the reservations back, unless they are [kept](Plan::keep).
 pub(super) struct Plan<'a> {
@@ -203,10 +203,9 @@ impl State {
         Err(refused)
     }
 
-    /// Gives the addresses and ports of a sandbox back.
+    /// Gives the addresses of a sandbox back.
     pub(super) fn release(&mut self, sandbox: &Sandbox) {
         sandbox.endpoints.values().for_each(|endpoint| self.release_endpoint(endpoint));
-        publications(sandbox).iter().for_each(|p| self.ports.release(p.protocol, p.host));
     }
 
     fn release_endpoint(&mut self, endpoint: &EndpointState) {
@@ -361,6 +360,11 @@ pub(super) fn host_end(endpoint: &EndpointId) -> String {
     format!("{VETH_PREFIX}{}", &endpoint.as_str()[..VETH_DIGITS])
 }
 
+/// The names of the host's ends of all pairs of interfaces that a sandbox has.
+pub(super) fn host_ends(sandbox: &Sandbox) -> impl Iterator<Item = String> {
+    sandbox.endpoints.values().filter(|e| !e.mac_address.is_empty()).map(|e| host_end(&e.endpoint))
+}
+
 /// How the names of our interfaces begin.
 pub(super) const VETH_PREFIX: &str = "veth";
 
@@ -372,7 +376,8 @@ pub(super) fn disable_ipv6() -> io::Result<()> {
     }
 }
 
-fn addresses(endpoint: &EndpointState) -> impl Iterator<Item = IpAddr> {
+/// The addresses of an endpoint.
+pub(super) fn addresses(endpoint: &EndpointState) -> impl Iterator<Item = IpAddr> {
     let v4 = endpoint.address.map(|net| IpAddr::V4(net.addr()));
     let v6 = endpoint.address6.map(|net| IpAddr::V6(net.addr()));
     v4.into_iter().chain(v6)

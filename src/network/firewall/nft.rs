@@ -137,7 +137,6 @@ pub(super) enum Expr<'a> {
         port: u32,
     },
     Masquerade,
-    Counter,
     Verdict(Verdict),
     Jump(&'a str),
 }
@@ -166,16 +165,6 @@ impl Table {
     /// Makes the table if it is missing.
     pub fn ensure(self) -> Message {
         self.message(libc::NFT_MSG_NEWTABLE, CREATE).text(ATTR_TABLE_NAME, self.name)
-    }
-
-    /// Removes the table with all in it; it must exist.
-    pub fn delete(self) -> Message {
-        self.message(libc::NFT_MSG_DELTABLE, 0).text(ATTR_TABLE_NAME, self.name)
-    }
-
-    /// Asks for the table.
-    pub fn get(self) -> Message {
-        self.message(libc::NFT_MSG_GETTABLE, 0).text(ATTR_TABLE_NAME, self.name)
     }
 
     /// Makes a chain if it is missing.
@@ -309,7 +298,6 @@ impl Expr<'_> {
                     .number_be(6, port)
             }),
             Self::Masquerade => expr(to, "masq", |m| m),
-            Self::Counter => expr(to, "counter", |m| m),
             Self::Verdict(verdict) => immediate(to, |m| m.number_be(1, verdict.number())),
             Self::Jump(chain) => immediate(to, |m| m.number_be(1, libc::NFT_JUMP as u32).text(2, chain)),
         }
