@@ -1,3 +1,13 @@
 //! Picks the role by the first argument; nothing else.
 
-fn main() {}
+use std::process::ExitCode;
+
+use slipway::{logs, server};
+
+fn main() -> ExitCode {
+    let mut args = std::env::args().skip(1);
+    match args.next().as_deref() {
+        Some(logs::compress::ROLE) => logs::compress::main(args),
+        first => server::main(first.map(str::to_owned).into_iter().chain(args).collect()),
+    }
+}

