@@ -32,7 +32,9 @@ pub fn start(listener: TokioListener, api: Arc<Api>, mut closing: watch::Receive
 async fn accept(listener: TokioListener, api: Arc<Api>, closing: watch::Receiver<bool>) {
     loop {
         let accepted = match &listener {
-            TokioListener::Unix(unix) => unix.accept().await.map(|(stream, _)| Accepted::Plain(ClientIo::Unix(stream))),
+            TokioListener::Unix(unix) => {
+                unix.accept().await.map(|(stream, _)| Accepted::Plain(ClientIo::Unix(stream)))
+            }
             TokioListener::Tcp(tcp, tls) => tcp.accept().await.map(|(stream, _)| Accepted::tcp(stream, tls)),
         };
         match accepted {

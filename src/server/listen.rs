@@ -121,7 +121,8 @@ fn tcp(host: &str, port: u16) -> Result<TcpListener, StartError> {
 }
 
 fn adopt(fd: OwnedFd) -> Result<Socket, StartError> {
-    let address: SockaddrStorage = getsockname(std::os::fd::AsRawFd::as_raw_fd(&fd)).map_err(io::Error::from)?;
+    let address: SockaddrStorage =
+        getsockname(std::os::fd::AsRawFd::as_raw_fd(&fd)).map_err(io::Error::from)?;
     match address.family() {
         Some(AddressFamily::Unix) => Ok(Socket::Unix(fd.into())),
         _ => Ok(Socket::Tcp(fd.into())),

@@ -25,7 +25,8 @@ pub fn claim(path: &Path) -> Result<Pidfile, StartError> {
         DirBuilder::new().recursive(true).mode(0o755).create(dir).map_err(failed)?;
     }
     let mut options = OpenOptions::new();
-    let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o644).open(path).map_err(failed)?;
+    let mut file =
+        options.read(true).write(true).create(true).truncate(false).mode(0o644).open(path).map_err(failed)?;
     let mut text = String::new();
     file.read_to_string(&mut text).map_err(failed)?;
     let pid = text.trim().parse::<i32>().unwrap_or(0);

@@ -19,7 +19,8 @@ pub fn server_config(tls: &Tls) -> Result<Arc<ServerConfig>, StartError> {
     let chain = certificates(certificate).map_err(|reason| pair(certificate, reason))?;
     let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| pair(key, e.to_string()))?;
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
+    let builder =
+        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions()?;
     let builder = match tls.clients {
         Clients::Anyone => builder.with_no_client_auth(),
         Clients::Verified => {
