@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use slipway::{logs, server};
+use slipway::{logs, server, shim};
 
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
+        Some(shim::ROLE) => shim::run(&args.collect::<Vec<_>>()),
         Some(logs::compress::ROLE) => logs::compress::main(args),
         first => server::main(first.map(str::to_owned).into_iter().chain(args).collect()),
     }

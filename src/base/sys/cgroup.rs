@@ -1,0 +1,322 @@
+//! A container's control groups: found, frozen, killed, removed and asked about out-of-memory kills, on cgroup v1,
+//! hybrid and v2 hosts (Documentation/admin-guide/cgroup-v1, cgroup-v2.rst).
+//!
+//! Deliberately absent: making groups and setting limits, which is the runtime library's part.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a group's processes may take to die.
+const KILL_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The directories of one set of processes: one per hierarchy on v1, a single one on v2.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cgroup {
+    /// By controller; `""` is the unified hierarchy.
+    dirs: BTreeMap<String, PathBuf>,
+}
+
+impl Cgroup {
+    /// The groups of the process `pid` without those that the calling process is in too: of these it could not be
+    /// told who else is in them.
+    pub fn of_process(pid: i32) -> io::Result<Self> {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+        Self::from_proc(&text)
+    }
+
+    /// As [`of_process`](Self::of_process), from the text of `/proc/PID/cgroup`.
+    pub fn from_proc(text: &str) -> io::Result<Self> {
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+        let own: Vec<_> = own.lines().collect();
+        let mut dirs = BTreeMap::new();
+        for line in text.lines().filter(|line| !own.contains(line)) {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+            for controller in controllers.split(',') {
+                if let Some(mount) = mounts.get(controller) {
+                    dirs.insert(controller.to_owned(), mount.join(path.trim_start_matches('/')));
+                }
+            }
+        }
+        Ok(Self { dirs })
+    }
+
+    /// The groups that a container with this `cgroupsPath` has, whether it runs or not; those that exist.
+    pub fn of_container(cgroups_path: &Path) -> io::Result<Self> {
+        let path = from_specification(cgroups_path);
+        let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+        let dirs = mounts.into_iter().map(|(name, mount)| (name, mount.join(&path)));
+        Ok(Self { dirs: dirs.filter(|(_, dir)| dir.is_dir()).collect() })
+    }
+
+    /// The directory of a controller: its own on v1, the common one on v2.
+    pub fn dir(&self, controller: &str) -> Option<&Path> {
+        self.dirs.get(controller).or_else(|| self.dirs.get("")).map(PathBuf::as_path)
+    }
+
+    /// True if there is nothing to act on.
+    pub fn is_empty(&self) -> bool {
+        self.dirs.is_empty()
+    }
+
+    /// The processes in the group and the groups below it.
+    pub fn processes(&self) -> io::Result<Vec<i32>> {
+        let mut all = Vec::new();
+        if let Some(dir) = self.any() {
+            collect(dir, &mut all)?;
+        }
+        Ok(all)
+    }
+
+    /// Stops every process of the group, or lets them go on; returns when that is done.
+    pub fn set_frozen(&self, state: Frozen) -> io::Result<()> {
+        if let Some(dir) = self.dirs.get("freezer") {
+            let (word, done) = match state {
+                Frozen::Yes => ("FROZEN", "FROZEN"),
+                Frozen::No => ("THAWED", "THAWED"),
+            };
+            let file = dir.join("freezer.state");
+            // Written again each time: a process that forks meanwhile leaves v1's freezer half-way (runc does so too).
+            return until(|| {
+                fs::write(&file, word)?;
+                Ok(fs::read_to_string(&file)?.trim() == done)
+            });
+        }
+        let dir = self.dir("").ok_or(io::ErrorKind::NotFound)?;
+        let (word, done) = match state {
+            Frozen::Yes => ("1", "frozen 1"),
+            Frozen::No => ("0", "frozen 0"),
+        };
+        fs::write(dir.join("cgroup.freeze"), word)?;
+        until(|| Ok(fs::read_to_string(dir.join("cgroup.events"))?.contains(done)))
+    }
+
+    /// Sends a signal to every process of the group.
+    pub fn signal_all(&self, signal: i32) -> io::Result<()> {
+        for pid in self.processes()? {
+            // SAFETY: kill takes two numbers.
+            unsafe { libc::kill(pid, signal) };
+        }
+        Ok(())
+    }
+
+    /// Kills every process of the group, frozen ones too, and waits until none is left.
+    pub fn kill(&self) -> io::Result<()> {
+        let Some(dir) = self.any() else { return Ok(()) };
+        let file = dir.join("cgroup.kill");
+        if file.exists() {
+            fs::write(file, "1")?;
+        } else if self.dirs.contains_key("freezer") && !self.processes()?.is_empty() {
+            self.signal_all(libc::SIGKILL)?;
+            // A frozen process dies when it is thawed.
+            self.set_frozen(Frozen::No)?;
+        }
+        until(|| {
+            let left = self.processes()?;
+            if !left.is_empty() {
+                self.signal_all(libc::SIGKILL)?;
+            }
+            Ok(left.is_empty())
+        })
+    }
+
+    /// Removes the group and those below it. Processes must be gone.
+    pub fn remove(&self) -> io::Result<()> {
+        let mut outcome = Ok(());
+        for dir in self.dirs.values() {
+            // A process that has just been reaped may be counted for another moment.
+            let removed = until_for(Duration::from_millis(500), || match remove_tree(dir) {
+                Ok(()) => Ok(true),
+                Err(e) if e.raw_os_error() == Some(libc::EBUSY) => Ok(false),
+                Err(e) => Err(e),
+            });
+            outcome = outcome.and(removed);
+        }
+        outcome
+    }
+
+    /// How often the kernel killed a process of the group for want of memory.
+    pub fn oom_kills(&self) -> io::Result<u64> {
+        let (dir, file) = match self.dirs.get("memory") {
+            Some(dir) => (dir.as_path(), "memory.oom_control"),
+            None => (self.dir("").ok_or(io::ErrorKind::NotFound)?, "memory.events"),
+        };
+        let text = fs::read_to_string(dir.join(file))?;
+        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+        Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
+    }
+
+    /// A descriptor that becomes readable when [`oom_kills`](Self::oom_kills) may have grown.
+    pub fn watch_oom(&self) -> io::Result<OwnedFd> {
+        match self.dirs.get("memory") {
+            Some(dir) => watch_v1(dir),
+            None => watch_v2(&self.dir("").ok_or(io::ErrorKind::NotFound)?.join("memory.events")),
+        }
+    }
+
+    /// A directory that has all of the group's processes.
+    fn any(&self) -> Option<&Path> {
+        self.dirs.get("").or_else(|| self.dirs.get("freezer")).or_else(|| self.dirs.values().next()).map(|d| &**d)
+    }
+}
+
+/// Whether processes are stopped.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Frozen {
+    Yes,
+    No,
+}
+
+/// The path below a hierarchy's mount point that `linux.cgroupsPath` stands for: itself, or for `slice:prefix:name`
+/// the scope that systemd puts in the slice.
+pub fn from_specification(cgroups_path: &Path) -> PathBuf {
+    let text = cgroups_path.to_string_lossy();
+    let parts: Vec<_> = text.split(':').collect();
+    let [slice, prefix, name] = parts[..] else {
+        return PathBuf::from(text.trim_start_matches('/'));
+    };
+    let mut path = PathBuf::new();
+    let slice = if slice.is_empty() { "system.slice" } else { slice };
+    // a-b.slice is in a.slice.
+    for (at, _) in slice.match_indices('-') {
+        path.push(format!("{}.slice", &slice[..at]));
+    }
+    path.push(slice);
+    path.push(if prefix.is_empty() { format!("{name}.scope") } else { format!("{prefix}-{name}.scope") });
+    path
+}
+
+/// Where each hierarchy is mounted, by controller (`name=systemd` for named ones, `""` for the unified one), from the
+/// text of `/proc/self/mountinfo`. The first of several mounts counts.
+fn mount_points(mountinfo: &str) -> BTreeMap<String, PathBuf> {
+    let mut points = BTreeMap::new();
+    for line in mountinfo.lines() {
+        let Some((left, right)) = line.split_once(" - ") else { continue };
+        let mut left = left.split(' ');
+        let Some(point) = left.nth(4) else { continue };
+        let mut right = right.split(' ');
+        match right.next() {
+            Some("cgroup2") => {
+                points.entry(String::new()).or_insert_with(|| PathBuf::from(point));
+            }
+            Some("cgroup") => {
+                for option in right.nth(1).unwrap_or("").split(',') {
+                    points.entry(option.to_owned()).or_insert_with(|| PathBuf::from(point));
+                }
+            }
+            _ => {}
+        }
+    }
+    points
+}
+
+fn collect(dir: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
+    let text = match fs::read_to_string(dir.join("cgroup.procs")) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+        other => other?,
+    };
+    pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
+    for child in children(dir)? {
+        collect(&child, pids)?;
+    }
+    Ok(())
+}
+
+fn remove_tree(dir: &Path) -> io::Result<()> {
+    match fs::remove_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {}
+        other => return other,
+    }
+    for child in children(dir)? {
+        remove_tree(&child)?;
+    }
+    fs::remove_dir(dir)
+}
+
+fn children(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let entries = match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            found.push(entry.path());
+        }
+    }
+    Ok(found)
+}
+
+fn until(done: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    until_for(KILL_DEADLINE, done)
+}
+
+fn until_for(time: Duration, mut done: impl FnMut() -> io::Result<bool>) -> io::Result<()> {
+    let deadline = Instant::now() + time;
+    let mut pause = Duration::from_micros(100);
+    while !done()? {
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+fn watch_v1(dir: &Path) -> io::Result<OwnedFd> {
+    let control = File::open(dir.join("memory.oom_control"))?;
+    let event = nix::sys::eventfd::EventFd::from_flags(
+        nix::sys::eventfd::EfdFlags::EFD_CLOEXEC | nix::sys::eventfd::EfdFlags::EFD_NONBLOCK,
+    )?;
+    let line = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
+    OpenOptions::new().write(true).open(dir.join("cgroup.event_control"))?.write_all(line.as_bytes())?;
+    Ok(event.into())
+}
+
+fn watch_v2(file: &Path) -> io::Result<OwnedFd> {
+    use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+    let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+    inotify.add_watch(file, AddWatchFlags::IN_MODIFY)?;
+    Ok(inotify.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hierarchies_are_found_by_controller() {
+        let text = "30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                    31 25 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n\
+                    32 25 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
+        let points = mount_points(text);
+        assert_eq!(points["cpuacct"], Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(points[""], Path::new("/sys/fs/cgroup/unified"));
+        assert_eq!(points["name=systemd"], Path::new("/sys/fs/cgroup/systemd"));
+    }
+
+    #[test]
+    fn a_specifications_path_names_a_directory_or_a_scope() {
+        for (given, path) in [
+            ("/docker/abc", "docker/abc"),
+            ("system.slice:docker:abc", "system.slice/docker-abc.scope"),
+            (":docker:abc", "system.slice/docker-abc.scope"),
+            ("a-b.slice:docker:abc", "a.slice/a-b.slice/docker-abc.scope"),
+        ] {
+            assert_eq!(from_specification(Path::new(given)), Path::new(path));
+        }
+    }
+
+    #[test]
+    fn groups_shared_with_the_caller_are_not_a_containers() {
+        assert!(Cgroup::of_process(std::process::id() as i32).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,140 @@
+//! Makes the container with the embedded runtime, in a forked helper: libcontainer changes its caller's attributes and
+//! must not run in a process with threads, and the memory it takes goes with the helper.
+//!
+//! The container's first process becomes a child of the shim (CLONE_PARENT). It is started as soon as it is made:
+//! nobody can see a container that is created but not started.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::rc::Rc;
+
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::notify_socket::{NOTIFY_FILE, NotifySocket};
+use libcontainer::syscall::syscall::SyscallType;
+use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use oci_spec::runtime::Spec;
+
+use super::fork::fork;
+use super::program::Program;
+use super::report::{Reporter, complain, start_failure};
+use crate::base::sys::pty;
+use crate::runtime::protocol::{Launch, Size};
+
+/// Directory of the runtime library's own files, in the container's. Nothing in it is ever trusted.
+const STATE: &str = "runtime";
+/// The container's ends of its streams; none with a terminal.
+pub type Stdio = Option<[OwnedFd; 3]>;
+/// Name of the socket on which the runtime hands over the terminal.
+pub const CONSOLE: &str = "console.sock";
+
+/// Starts to make the container; how it goes is reported. Returns the helper's process id.
+pub fn start(dir: &Path, launch: &Launch, stdio: Stdio, report: OwnedFd) -> io::Result<i32> {
+    let reporter = Reporter::new(&report);
+    let mut keep = vec![reporter.fd()];
+    keep.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
+    fork(&keep, move || {
+        if let Err(message) = create(dir, launch, stdio, reporter) {
+            reporter.failure(start_failure(message));
+        }
+    })
+}
+
+fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Result<(), String> {
+    let state = dir.join(STATE);
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(|e| runtime_error(&e))?;
+    let program = ContainerProgram {
+        reporter,
+        home: Rc::default(),
+        size: launch.console_size.filter(|_| launch.terminal),
+    };
+    let mut builder = ContainerBuilder::new(launch.id.to_string(), SyscallType::default())
+        .with_root_path(&state)
+        .map_err(|e| runtime_error(&e))?
+        .with_executor(program);
+    match stdio {
+        Some([stdin, stdout, stderr]) => {
+            builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
+        }
+        None => builder = builder.with_console_socket(Some(dir.join(CONSOLE))),
+    }
+    let container = builder
+        .as_init(dir)
+        .with_systemd(launch.systemd_cgroup)
+        .with_detach(true)
+        .as_sibling(true)
+        .build()
+        .map_err(|e| runtime_error(&e))?;
+    let pid = container.pid().ok_or_else(|| "the runtime made no process".to_owned())?.as_raw();
+    let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+    reporter.process(pid, cgroup);
+    NotifySocket::new(state.join(launch.id.as_str()).join(NOTIFY_FILE))
+        .notify_container_start()
+        .map_err(|e| runtime_error(&e))
+}
+
+/// The runtime's error with all its causes, as runc would put it.
+fn runtime_error(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    wording(&text)
+}
+
+fn wording(text: &str) -> String {
+    format!("runc create failed: unable to start container process: error during container init: {text}: unknown")
+}
+
+/// What libcontainer calls in the container's first process.
+#[derive(Clone)]
+struct ContainerProgram {
+    reporter: Reporter,
+    home: Rc<RefCell<Option<String>>>,
+    size: Option<Size>,
+}
+
+impl Executor for ContainerProgram {
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        let fail = |text: String| {
+            self.reporter.failure(start_failure(wording(&text)));
+            Err(ExecutorValidationError::ArgValidationError(text))
+        };
+        let Some(process) = spec.process() else { return fail("no process".to_owned()) };
+        match Program::find(process, None) {
+            Ok(_) => Ok(()),
+            Err(error) => fail(error.to_string()),
+        }
+    }
+
+    fn setup_envs(&self, envs: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        // The environment is taken from the specification, in its order; only HOME may be the runtime's.
+        self.home.replace(envs.get("HOME").cloned());
+        Ok(())
+    }
+
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let process = spec.process().as_ref().ok_or(ExecutorError::InvalidArg)?;
+        let home = self.home.borrow();
+        let program = Program::find(process, home.as_deref())
+            .map_err(|error| ExecutorError::Other(error.to_string()))?;
+        if let Some(size) = self.size {
+            let _ = pty::resize(io::stdin().as_fd(), size.rows, size.columns);
+        }
+        let errno = program.execute();
+        // The container counts as started, as under runc: the reason goes to its own output.
+        complain(&program.refusal(errno));
+        // SAFETY: ends the process; what libcontainer would still do is for a container that did not start.
+        unsafe { libc::_exit(255) }
+    }
+}

@@ -1,0 +1,180 @@
+//! The end of a process, of the container and of the shim.
+
+use std::fs;
+use std::time::Instant;
+
+use nix::sys::epoll::EpollFlags;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::poll::{INIT, Key, Token};
+use super::process::{DRAIN, End, State};
+use super::report::complain;
+use super::streams::Reading;
+use super::{KEPT_EXITS, Shim};
+use crate::base::durable;
+use crate::base::sys::cgroup::Cgroup;
+use crate::crash_point;
+use crate::logs::Stream;
+use crate::runtime::protocol::{
+    EXIT_FILE, Event, ExecExit, ExecStatus, ExitRecord, Failure, Message, Reply, SOCKET,
+};
+
+impl Shim {
+    /// A process has ended: what it wrote last is read now, and waited for if something else may still write.
+    pub(super) fn process_ended(&mut self, key: Key, end: End) {
+        let outlived = key == INIT && self.launch.as_ref().is_some_and(|launch| !launch.own_pid_namespace);
+        if outlived {
+            // Without a PID namespace of its own the kernel does not end the rest of the container.
+            if let Err(error) = self.cgroup.kill() {
+                complain(&format!("shim: killing what is left of the container: {error}"));
+            }
+        }
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        process.state = State::Draining { end, deadline: Instant::now() + DRAIN };
+        process.streams.let_go_of_terminal();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let log = if key == INIT { self.log.as_mut() } else { None };
+            process.streams.read_output(stream, log, Reading::ToTheEnd, &self.poller);
+        }
+    }
+
+    /// Does what is due: ends of output, of clients' patience.
+    pub(super) fn settle(&mut self) {
+        let keys: Vec<_> = self.processes.keys().copied().collect();
+        for key in keys {
+            let Some(process) = self.processes.get_mut(&key) else { continue };
+            match process.state {
+                State::Draining { end, deadline } => {
+                    if process.streams.outputs_ended() || Instant::now() >= deadline {
+                        self.drained(key, end);
+                    }
+                }
+                State::Ended(_) => {
+                    process.streams.give_up_stuck_clients(&self.poller);
+                    if key != INIT && process.streams.clients_gone() {
+                        self.processes.remove(&key);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn drained(&mut self, key: Key, end: End) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let log = if key == INIT { self.log.as_mut() } else { None };
+            process.streams.close_output(stream, log, &self.poller);
+        }
+        process.streams.end_clients(&self.poller);
+        process.state = State::Ended(end);
+        match process.exec.clone() {
+            None => self.container_ended(end),
+            Some(id) => {
+                let exit = ExecExit { code: end.code, at: end.at };
+                if self.connections.is_empty() {
+                    let pid = process.pid.unwrap_or_default();
+                    self.untold.push(ExecStatus { id, pid, exit: Some(exit) });
+                    let surplus = self.untold.len().saturating_sub(KEPT_EXITS);
+                    self.untold.drain(..surplus);
+                } else {
+                    self.tell(&Message::Event(Event::ExecExited { id, exit }));
+                }
+            }
+        }
+    }
+
+    fn container_ended(&mut self, end: End) {
+        self.log = None;
+        self.check_oom();
+        let oom_killed = self.oom_kills > 0;
+        let record = ExitRecord { code: end.code, signal: end.signal, oom_killed, at: end.at };
+        crash_point!("shim-before-exit-record");
+        let json = serde_json::to_vec(&record).unwrap_or_default();
+        if let Err(error) = durable::write_state(&self.dir.join(EXIT_FILE), &json) {
+            // The daemon is told all the same; only one that comes later than this process's end would miss it.
+            complain(&format!("shim: writing the exit record: {error}"));
+        }
+        crash_point!("shim-after-exit-record");
+        self.exit = Some(record.clone());
+        self.tell(&Message::Event(Event::Exited(record)));
+        self.held.clear();
+        // While the daemon records the exit.
+        self.remove_cgroup();
+    }
+
+    /// The daemon has recorded the exit: nothing needs this shim any more but clients that still read.
+    pub(super) fn acknowledged(&mut self) -> Result<Reply, Failure> {
+        if self.exit.is_none() {
+            return Err(Failure::System("the container has not exited".to_owned()));
+        }
+        self.remove_dir();
+        self.over = true;
+        Ok(Reply::Done)
+    }
+
+    /// Nobody knows of this container and nobody shall: whatever there is of it goes.
+    pub(super) fn abandon(&mut self) {
+        if let Some(State::Starting { helper, .. }) = self.processes.get(&INIT).map(|process| &process.state) {
+            let _ = kill(Pid::from_raw(*helper), Signal::SIGKILL);
+        }
+        self.processes.clear();
+        self.tear_down();
+        self.remove_dir();
+        self.over = true;
+    }
+
+    /// Kills and removes what a start that failed may have left.
+    pub(super) fn tear_down(&mut self) {
+        let path = self.launch.as_ref().and_then(|launch| launch.cgroups_path.clone());
+        if let Some(cgroup) = path.and_then(|path| Cgroup::of_container(&path).ok()) {
+            self.cgroup = cgroup;
+            if let Err(error) = self.cgroup.kill() {
+                complain(&format!("shim: killing a container that did not start: {error}"));
+            }
+            self.reap();
+            self.remove_cgroup();
+        }
+    }
+
+    fn remove_cgroup(&mut self) {
+        if let Err(error) = self.cgroup.remove() {
+            complain(&format!("shim: removing the container's cgroup: {error}"));
+        }
+        self.cgroup = Cgroup::default();
+    }
+
+    /// Removes the directory, the socket first: whoever finds it connects.
+    fn remove_dir(&self) {
+        let _ = fs::remove_file(self.dir.join(SOCKET));
+        if let Err(error) = fs::remove_dir_all(&self.dir) {
+            complain(&format!("shim: removing {}: {error}", self.dir.display()));
+        }
+    }
+
+    /// Begins to listen for out-of-memory kills.
+    pub(super) fn watch_oom(&mut self) {
+        if self.cgroup.is_empty() {
+            return;
+        }
+        let watched = self.cgroup.watch_oom().and_then(|fd| {
+            self.poller.add(&fd, Token::Oom, EpollFlags::EPOLLIN)?;
+            Ok(fd)
+        });
+        // A container that has ended already has no group to watch; a host without the controller none at all.
+        self.oom = watched.ok();
+    }
+
+    pub(super) fn check_oom(&mut self) {
+        if let Some(fd) = &self.oom {
+            let mut scrap = [0; 4096];
+            let _ = nix::unistd::read(fd, &mut scrap);
+        }
+        let kills = self.cgroup.oom_kills().unwrap_or(self.oom_kills);
+        if kills > self.oom_kills {
+            self.oom_kills = kills;
+            self.tell(&Message::Event(Event::Oom));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! Starting the container, and whatever else is to run in it.
+
+use std::io;
+use std::os::fd::OwnedFd;
+
+use super::command::system;
+use super::log::Log;
+use super::poll::{INIT, Key, Token};
+use super::process::{Console, Process, State};
+use super::report::{self, Outcome, start_failure};
+use super::streams::{Ends, Streams};
+use super::{Shim, creator};
+use crate::base::sys::cgroup::Cgroup;
+use crate::base::sys::socket_at;
+use crate::base::time::Timestamp;
+use crate::crash_point;
+use crate::runtime::protocol::{Exec, Failure, Launch, Reply, StdinMode};
+
+type Answer = Result<Reply, Failure>;
+
+impl Shim {
+    /// Begins to start the container; the answer comes when it runs.
+    pub(super) fn launch(&mut self, asked: (u32, u64), launch: Launch, fds: Vec<OwnedFd>) -> Option<Answer> {
+        if self.launch.is_some() {
+            return Some(Err(system("the container has been launched before")));
+        }
+        match self.begin_launch(asked, launch, fds) {
+            Ok(()) => None,
+            Err(error) => {
+                self.over = true;
+                Some(Err(system(error)))
+            }
+        }
+    }
+
+    fn begin_launch(&mut self, asked: (u32, u64), launch: Launch, fds: Vec<OwnedFd>) -> io::Result<()> {
+        let mut fds = fds.into_iter();
+        let clients: Vec<_> = fds.by_ref().take(launch.attachments.len()).collect();
+        self.held.extend(fds);
+        self.log = Some(Log::open(launch.log.clone())?);
+        let mut streams = Streams::new(INIT, launch.stdin, launch.log_mode);
+        let (console, stdio) = if launch.terminal {
+            (Console::Listener(socket_at::bind(&self.dir, creator::CONSOLE)?), None)
+        } else {
+            let (ours, theirs) = pipes(launch.stdin)?;
+            streams.open_pipes(ours, &self.poller)?;
+            (Console::None, Some(theirs))
+        };
+        for (client, wanted) in clients.into_iter().zip(launch.attachments.iter().cloned()) {
+            streams.attach(client, wanted, &self.poller)?;
+        }
+        let (report, writer) = report::pipe(Token::Report(INIT), &self.poller)?;
+        let helper = creator::start(&self.dir, &launch, stdio, writer)?;
+        let process = Process {
+            exec: None,
+            pid: None,
+            started: Timestamp::UNSET,
+            state: State::Starting { report, helper },
+            streams,
+            asked: Some(asked),
+            console,
+            size: launch.console_size,
+        };
+        self.processes.insert(INIT, process);
+        self.launch = Some(launch);
+        Ok(())
+    }
+
+    /// Begins to start an exec; the answer comes when it runs.
+    pub(super) fn exec(&mut self, _asked: (u32, u64), _exec: Exec, _fds: Vec<OwnedFd>) -> Option<Answer> {
+        Some(Err(Failure::Unsupported))
+    }
+
+    /// A process that is being started told something.
+    pub(super) fn report_ready(&mut self, key: Key) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let State::Starting { report, .. } = &mut process.state else { return };
+        let Some(outcome) = report.read() else { return };
+        match std::mem::replace(&mut process.state, State::Running) {
+            State::Starting { report, .. } => report.close(&self.poller),
+            other => process.state = other,
+        }
+        match started(outcome) {
+            Ok((pid, cgroup)) => self.process_started(key, pid, &cgroup),
+            Err(failure) => self.process_failed(key, failure),
+        }
+    }
+
+    fn process_started(&mut self, key: Key, pid: i32, cgroup: &str) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        process.pid = Some(pid);
+        process.started = Timestamp::now();
+        if !matches!(process.console, Console::None) {
+            let size = process.size;
+            let opened = process.console.receive();
+            let opened = opened.and_then(|master| process.streams.open_terminal(master, size, &self.poller));
+            if let Err(error) = opened {
+                report::complain(&format!("shim: no terminal: {error}"));
+            }
+        }
+        let (asked, at) = (process.asked.take(), process.started);
+        crash_point!("shim-started");
+        if key == INIT {
+            self.cgroup = Cgroup::from_proc(cgroup).unwrap_or_default();
+        }
+        if let Some(asked) = asked {
+            self.reply(asked, Ok(Reply::Started { pid, at }));
+        }
+        if key == INIT {
+            let waiting: Vec<_> = self.connections.keys().copied().collect();
+            waiting.into_iter().filter(|id| Some(*id) != asked.map(|(id, _)| id)).for_each(|id| self.greet(id));
+            self.watch_oom();
+        }
+        self.claim(key, pid);
+    }
+
+    /// The process may have ended before its start was known.
+    fn claim(&mut self, key: Key, pid: i32) {
+        if let Some(at) = self.unclaimed.iter().position(|(ended, _)| *ended == pid) {
+            let (_, end) = self.unclaimed.swap_remove(at);
+            self.process_ended(key, end);
+        }
+        if !self.processes.values().any(|process| matches!(process.state, State::Starting { .. })) {
+            self.unclaimed.clear();
+        }
+    }
+
+    fn process_failed(&mut self, key: Key, failure: Failure) {
+        let Some(mut process) = self.processes.remove(&key) else { return };
+        process.streams.refuse(&failure, process.exec.as_ref(), &self.poller);
+        if let Some(asked) = process.asked.take() {
+            self.reply(asked, Err(failure));
+        }
+        if key == INIT {
+            self.tear_down();
+            self.over = true;
+        }
+    }
+}
+
+fn started(outcome: Outcome) -> Result<(i32, String), Failure> {
+    match outcome {
+        Outcome { failure: Some(failure), .. } => Err(failure),
+        Outcome { process: Some(process), .. } => Ok(process),
+        Outcome { process: None, failure: None } => Err(start_failure("no process: unknown".to_owned())),
+    }
+}
+
+/// Pipes for a process without a terminal: the shim's ends and the process's.
+pub(super) fn pipes(stdin: StdinMode) -> io::Result<(Ends, [OwnedFd; 3])> {
+    let (their_stdin, stdin) = match stdin {
+        StdinMode::Closed => (std::fs::File::open("/dev/null")?.into(), None),
+        StdinMode::Open | StdinMode::OpenOnce => {
+            let (reader, writer) = io::pipe()?;
+            (OwnedFd::from(reader), Some(OwnedFd::from(writer)))
+        }
+    };
+    let (stdout, their_stdout) = io::pipe()?;
+    let (stderr, their_stderr) = io::pipe()?;
+    let ours = Ends { stdin, stdout: Some(stdout.into()), stderr: Some(stderr.into()) };
+    Ok((ours, [their_stdin, their_stdout.into(), their_stderr.into()]))
+}

@@ -1,0 +1,146 @@
+//! The pipe on which a process that is being started tells how far it came.
+//!
+//! Its writing end is open until the program runs: the end of the pipe without a failure on it means that it does.
+
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sys::epoll::EpollFlags;
+use serde::{Deserialize, Serialize};
+
+use super::client::set_nonblocking;
+use super::poll::{Poller, Token};
+use crate::runtime::protocol::{Failure, StartFailure};
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    /// The process exists; `cgroup` is the text of its `/proc/PID/cgroup`.
+    Process {
+        pid: i32,
+        cgroup: String,
+    },
+    Failure(Failure),
+}
+
+/// The writing end, in the processes that start the program.
+#[derive(Clone, Copy, Debug)]
+pub struct Reporter(RawFd);
+
+impl Reporter {
+    /// Writes to `fd`, which stays open without its owner's help in a forked process.
+    pub fn new(fd: &OwnedFd) -> Self {
+        Self(fd.as_raw_fd())
+    }
+
+    /// The descriptor, to be kept open.
+    pub fn fd(self) -> RawFd {
+        self.0
+    }
+
+    /// Tells that the process exists.
+    pub fn process(self, pid: i32, cgroup: String) {
+        self.write(&Line::Process { pid, cgroup });
+    }
+
+    /// Tells why there will be no program. The first failure counts: later ones are its consequences.
+    pub fn failure(self, failure: Failure) {
+        self.write(&Line::Failure(failure));
+    }
+
+    fn write(self, line: &Line) {
+        let mut text = serde_json::to_string(line).unwrap_or_default();
+        text.push('\n');
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            // SAFETY: the bytes are ours and the kernel only reads them.
+            let count = unsafe { libc::write(self.0, rest.as_ptr().cast(), rest.len()) };
+            match Errno::result(count) {
+                Ok(count) => rest = &rest[count as usize..],
+                Err(Errno::EINTR) => {}
+                // The shim is gone; there is nobody to tell.
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The reading end, in the shim.
+pub struct Report {
+    fd: OwnedFd,
+    bytes: Vec<u8>,
+}
+
+/// What a whole report says.
+#[derive(Debug)]
+pub struct Outcome {
+    pub process: Option<(i32, String)>,
+    pub failure: Option<Failure>,
+}
+
+/// Makes the pipe and watches its end.
+pub fn pipe(token: Token, poller: &Poller) -> io::Result<(Report, OwnedFd)> {
+    let (reader, writer) = io::pipe()?;
+    let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
+    set_nonblocking(&reader)?;
+    poller.add(&reader, token, EpollFlags::EPOLLIN)?;
+    Ok((Report { fd: reader, bytes: Vec::new() }, writer))
+}
+
+impl Report {
+    /// Reads what is there; the outcome once the pipe has ended.
+    pub fn read(&mut self) -> Option<Outcome> {
+        let mut buffer = [0; 4096];
+        loop {
+            match nix::unistd::read(&self.fd, &mut buffer) {
+                Ok(0) => return Some(self.outcome()),
+                Ok(count) => self.bytes.extend_from_slice(&buffer[..count]),
+                Err(Errno::EAGAIN) => return None,
+                Err(Errno::EINTR) => {}
+                Err(_) => return Some(self.outcome()),
+            }
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let mut outcome = Outcome { process: None, failure: None };
+        for line in self.bytes.split(|byte| *byte == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(Line::Process { pid, cgroup }) => outcome.process = Some((pid, cgroup)),
+                Ok(Line::Failure(failure)) => outcome.failure = outcome.failure.or(Some(failure)),
+                Err(_) => {}
+            }
+        }
+        if outcome.process.is_none() && outcome.failure.is_none() {
+            outcome.failure = Some(Failure::Start {
+                kind: StartFailure::Other,
+                message: "the runtime ended without a word: unknown".to_owned(),
+            });
+        }
+        outcome
+    }
+
+    /// Stops watching the pipe.
+    pub fn close(self, poller: &Poller) {
+        poller.remove(&self.fd);
+    }
+}
+
+/// A failure to start, of the kind that its text stands for: what clients read out of dockerd's messages.
+pub fn start_failure(message: String) -> Failure {
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let kind = if says(&["executable file not found", "no such file or directory", "not a directory"]) {
+        StartFailure::NotFound
+    } else if says(&["permission denied", "is a directory"]) {
+        StartFailure::PermissionDenied
+    } else {
+        StartFailure::Other
+    };
+    Failure::Start { kind, message }
+}
+
+/// Writes to standard error what a program's start is past reporting.
+pub fn complain(text: &str) {
+    let _ = writeln!(io::stderr(), "{text}");
+}
