@@ -74,13 +74,15 @@ impl Shim {
 
     fn attach(&mut self, streams: Streams, fds: Vec<OwnedFd>) -> Answer {
         let client = fds.into_iter().next().ok_or_else(|| system("an attachment without its client"))?;
-        let process = self.processes.get_mut(&INIT).filter(|p| p.end().is_none()).ok_or(Failure::NotRunning)?;
+        let process =
+            self.processes.get_mut(&INIT).filter(|p| p.end().is_none()).ok_or(Failure::NotRunning)?;
         process.streams.attach(client, streams, &self.poller).map_err(system)?;
         Ok(Reply::Done)
     }
 
     fn signal(&mut self, signal: i32, scope: Scope) -> Answer {
-        let pid = self.processes.get(&INIT).and_then(|process| process.living()).ok_or(Failure::NotRunning)?;
+        let pid =
+            self.processes.get(&INIT).and_then(|process| process.living()).ok_or(Failure::NotRunning)?;
         match scope {
             Scope::Init => send_signal(pid, signal)?,
             Scope::All => self.cgroup.signal_all(signal).map_err(system)?,
@@ -117,7 +119,9 @@ impl Shim {
             None => Some(INIT).filter(|key| self.processes.contains_key(key)).ok_or(Failure::NotRunning),
             Some(exec) => {
                 let mut all = self.processes.iter();
-                all.find(|(_, p)| p.exec.as_ref() == Some(exec)).map(|(key, _)| *key).ok_or(Failure::NoSuchExec)
+                all.find(|(_, p)| p.exec.as_ref() == Some(exec))
+                    .map(|(key, _)| *key)
+                    .ok_or(Failure::NoSuchExec)
             }
         }
     }

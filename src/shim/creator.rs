@@ -93,7 +93,9 @@ fn runtime_error(error: &dyn Error) -> String {
 }
 
 fn wording(text: &str) -> String {
-    format!("runc create failed: unable to start container process: error during container init: {text}: unknown")
+    format!(
+        "runc create failed: unable to start container process: error during container init: {text}: unknown"
+    )
 }
 
 /// What libcontainer calls in the container's first process.

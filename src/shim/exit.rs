@@ -116,7 +116,8 @@ impl Shim {
 
     /// Nobody knows of this container and nobody shall: whatever there is of it goes.
     pub(super) fn abandon(&mut self) {
-        if let Some(State::Starting { helper, .. }) = self.processes.get(&INIT).map(|process| &process.state) {
+        if let Some(State::Starting { helper, .. }) = self.processes.get(&INIT).map(|process| &process.state)
+        {
             let _ = kill(Pid::from_raw(*helper), Signal::SIGKILL);
         }
         self.processes.clear();

@@ -24,15 +24,7 @@ impl Input {
     pub fn new(fd: OwnedFd, token: Token, poller: &Poller) -> io::Result<Self> {
         set_nonblocking(&fd)?;
         poller.add(&fd, token, EpollFlags::empty())?;
-        Ok(Self {
-            fd,
-            token,
-            pending: Vec::new(),
-            written: 0,
-            watched: false,
-            ending: false,
-            broken: false,
-        })
+        Ok(Self { fd, token, pending: Vec::new(), written: 0, watched: false, ending: false, broken: false })
     }
 
     /// Gives bytes to the process; keeps what it does not take now.

@@ -108,7 +108,10 @@ impl Shim {
         }
         if key == INIT {
             let waiting: Vec<_> = self.connections.keys().copied().collect();
-            waiting.into_iter().filter(|id| Some(*id) != asked.map(|(id, _)| id)).for_each(|id| self.greet(id));
+            waiting
+                .into_iter()
+                .filter(|id| Some(*id) != asked.map(|(id, _)| id))
+                .for_each(|id| self.greet(id));
             self.watch_oom();
         }
         self.claim(key, pid);

@@ -62,7 +62,10 @@ pub fn run(args: &[String]) -> ExitCode {
         return ExitCode::from(2);
     };
     // The container's number is for people who look at the process list.
-    let outcome = id.parse::<ContainerId>().map_err(io::Error::other).and_then(|_| Shim::new(PathBuf::from(dir))?.run());
+    let outcome = id
+        .parse::<ContainerId>()
+        .map_err(io::Error::other)
+        .and_then(|_| Shim::new(PathBuf::from(dir))?.run());
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -215,7 +218,8 @@ impl Shim {
     }
 
     fn ended(&mut self, pid: i32, end: End) {
-        let known = self.processes.iter().find(|(_, process)| process.living() == Some(pid)).map(|(key, _)| *key);
+        let known =
+            self.processes.iter().find(|(_, process)| process.living() == Some(pid)).map(|(key, _)| *key);
         match known {
             Some(key) => self.process_ended(key, end),
             // Starting processes tell their numbers only when they have started.

@@ -90,11 +90,7 @@ impl Poller {
     }
 
     /// Waits for events, at most for `timeout`.
-    pub fn wait(
-        &self,
-        timeout: Option<Duration>,
-        events: &mut Vec<(Token, EpollFlags)>,
-    ) -> io::Result<()> {
+    pub fn wait(&self, timeout: Option<Duration>, events: &mut Vec<(Token, EpollFlags)>) -> io::Result<()> {
         let mut raw = [EpollEvent::empty(); 32];
         // Rounded up: a timer must have passed when the wait ends.
         let timeout = timeout.map_or(EpollTimeout::NONE, |time| {

@@ -161,7 +161,11 @@ impl Cgroup {
 
     /// A directory that has all of the group's processes.
     fn any(&self) -> Option<&Path> {
-        self.dirs.get("").or_else(|| self.dirs.get("freezer")).or_else(|| self.dirs.values().next()).map(|d| &**d)
+        self.dirs
+            .get("")
+            .or_else(|| self.dirs.get("freezer"))
+            .or_else(|| self.dirs.values().next())
+            .map(|d| &**d)
     }
 }
 
@@ -217,7 +221,9 @@ fn mount_points(mountinfo: &str) -> BTreeMap<String, PathBuf> {
 
 fn collect(dir: &Path, pids: &mut Vec<i32>) -> io::Result<()> {
     let text = match fs::read_to_string(dir.join("cgroup.procs")) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV) => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ENODEV) => {
+            return Ok(());
+        }
         other => other?,
     };
     pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
