@@ -12,17 +12,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::Api;
 use crate::api::hijack::{ClientIo, Connection, Taken};
+use crate::base::sys::socket;
 
 /// How long a client may take from connecting, or from its last response, to the end of a request's headers; dockerd's
 /// too.
@@ -104,14 +102,14 @@ where
     }
 }
 
-/// Ends when the peer of a Unix socket has closed it altogether. Watches for priority data, which such sockets never
-/// have: epoll(7) reports the hang-up all the same, and a closed sending half not at all.
+/// Ends when the peer of a Unix socket has closed it altogether; never for other sockets.
 async fn hang_up(unix: Option<OwnedFd>) {
-    let watched = unix.and_then(|socket| AsyncFd::with_interest(socket, Interest::PRIORITY).ok());
-    match watched {
-        Some(watched) => drop(watched.ready(Interest::PRIORITY).await),
-        None => std::future::pending().await,
+    if let Some(socket) = unix
+        && socket::hung_up(socket).await.is_ok()
+    {
+        return;
     }
+    std::future::pending().await
 }
 
 #[cfg(test)]
