@@ -4,5 +4,6 @@
 //! Needs root. `harness` is how; everything else is what. Each scenario's name says the behaviour it holds the
 //! engine to.
 
+mod conventions;
 mod harness;
 mod scenarios;

@@ -1,5 +1,6 @@
 //! The engine under test, as a scenario sees it.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -9,17 +10,19 @@ use std::sync::Mutex;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use slipway::api::conformance;
 
 use super::engine::Engine;
 use super::http::{Request, Response};
 use super::images;
 use super::leaks::Inventory;
 use super::poll::{eventually, eventually_some};
-use super::proxy::Proxy;
+use super::proxy::{Exchange, Proxy};
 use super::record::Record;
 use super::sandbox::{Sandbox, children};
 use super::scenario::{Image, Setup};
 use super::shell::{Ended, Running};
+use super::wire;
 
 /// A started engine, its sandbox and its clients. Dropping it ends and removes everything.
 pub struct Daemon {
@@ -158,10 +161,6 @@ impl Daemon {
         self.dir().join("engine.sock")
     }
 
-    pub fn proxy(&self) -> &Proxy {
-        &self.proxy
-    }
-
     /// What the engine has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(self.log_path()).unwrap_or_default()
@@ -256,6 +255,7 @@ impl Daemon {
 
     /// Removes what the scenario made, checks that nothing is left of it, and stops the engine in order.
     pub fn finish(&self) {
+        self.expect_conforming_responses();
         if !self.is_running() {
             return;
         }
@@ -268,6 +268,24 @@ impl Daemon {
         let status = self.wait_until_ended();
         assert!(status.success(), "the engine did not stop in order: {status}\n{}", self.log());
         assert!(!self.log().contains("panicked at"), "the engine panicked:\n{}", self.log());
+    }
+
+    /// Holds every response seen against the specification's schema of its version.
+    fn expect_conforming_responses(&self) {
+        if Engine::chosen() == Engine::Dockerd {
+            return;
+        }
+        let mut violations = BTreeSet::new();
+        for Exchange { method, target, response } in self.proxy.exchanges() {
+            let status = response.head.status();
+            // What is not there yet says so; what is too long was not kept.
+            if status != 501 && response.length <= wire::KEPT {
+                let found = conformance::validate(&method, &target, status, &response.body);
+                violations
+                    .extend(found.iter().map(|violation| format!("{method} {target} {status}: {violation}")));
+            }
+        }
+        assert!(violations.is_empty(), "responses that differ from the specification: {violations:#?}");
     }
 
     fn remove_all_containers(&self) {
