@@ -3,3 +3,6 @@
 
 mod archives;
 mod benign;
+mod hostile;
+mod mounted;
+mod stored;

@@ -145,6 +145,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn more_than_a_hundred_layers_fit_in_the_one_page_of_older_kernels() {
+        let mount = || {
+            unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).expect("this test needs root");
+            let private = super::super::mount::MountPropagationFlags::PRIVATE;
+            let all = super::super::mount::MountPropagationFlags::REC;
+            super::super::mount::set_propagation(Path::new("/"), private | all).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let path = |name: &str| dir.path().join(name);
+            let layers: Vec<PathBuf> = (0..127).map(|n| path(&format!("{}{n}", "long".repeat(20)))).collect();
+            for made in layers.iter().chain([&path("upper"), &path("work"), &path("target")]) {
+                std::fs::create_dir(made).unwrap();
+            }
+            std::fs::write(layers[3].join("same"), "3").unwrap();
+            std::fs::write(layers[4].join("same"), "4").unwrap();
+            let (upper, work) = (path("upper"), path("work"));
+            let overlay =
+                Overlay { layers: &layers, upper: &upper, work: &work, durability: Durability::Volatile };
+            overlay.mount_with_one_page(&path("target")).unwrap();
+            assert_eq!(std::fs::read(path("target").join("same")).unwrap(), b"4");
+            super::super::mount::unmount(&path("target"), super::super::mount::Unmount::Plain).unwrap();
+        };
+        std::thread::scope(|scope| scope.spawn(mount).join()).unwrap();
+    }
+
+    #[test]
     fn kernel_releases_are_compared_by_their_first_two_numbers() {
         for (release, expected) in [("6.18.44-fc", Some((6, 18))), ("6.7-rc1", Some((6, 7))), ("x", None)] {
             assert_eq!(version(OsStr::new(release)), expected, "{release}");
