@@ -7,6 +7,8 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
+use crate::registry::Credentials;
+
 /// Credentials, of which a client gives a name and password or a token.
 #[derive(Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(default)]
@@ -71,6 +73,13 @@ impl RegistryAuth {
             }
         }
         self
+    }
+}
+
+impl From<RegistryAuth> for Credentials {
+    fn from(auth: RegistryAuth) -> Self {
+        let RegistryAuth { username, password, identitytoken, registrytoken, .. } = auth;
+        Self { username, password, identity_token: identitytoken, registry_token: registrytoken }
     }
 }
 

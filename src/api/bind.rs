@@ -40,6 +40,7 @@ bind! {
         PluginSet => plugins::set,
         PluginUpgrade => plugins::upgrade,
 
+        SystemAuth => system::auth,
         SystemEvents => system::events,
         SystemInfo => system::info,
         SystemPing => system::ping,
@@ -50,7 +51,6 @@ bind! {
     // Answered with 501, those of the swarm with what dockerd says when it is off.
     not_yet {
         // System
-        SystemAuth,
         SystemDataUsage,
         // Container
         CheckpointCreate,

@@ -14,6 +14,7 @@ use crate::api::moment::InvalidMoment;
 use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
+use crate::registry::RegistryError;
 
 /// A status code and dockerd's text.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -137,6 +138,28 @@ impl From<BodyError> for ApiError {
             BodyError::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<RegistryError> for ApiError {
+    fn from(error: RegistryError) -> Self {
+        Self::new(registry_status(&error), error.to_string())
+    }
+}
+
+fn registry_status(error: &RegistryError) -> StatusCode {
+    match error {
+        RegistryError::NotFound { .. } | RegistryError::Denied { .. } => StatusCode::NOT_FOUND,
+        RegistryError::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+        RegistryError::Address(_) => StatusCode::BAD_REQUEST,
+        RegistryError::Resolve { source, .. } => registry_status(source),
+        RegistryError::TooManyRequests { .. }
+        | RegistryError::Request { .. }
+        | RegistryError::Status { .. }
+        | RegistryError::Answer(_)
+        | RegistryError::TooLarge { .. }
+        | RegistryError::Mismatch { .. }
+        | RegistryError::Certificates { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

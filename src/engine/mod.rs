@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::base::host::{self, Host};
 use crate::config::Config;
 use crate::events::{Event, EventBus, Subject};
+use crate::registry::{Registry, RegistrySettings};
 
 /// The engine's parts.
 pub struct Engine {
@@ -18,6 +19,7 @@ pub struct Engine {
     pub config: Arc<Config>,
     pub host: Host,
     pub events: EventBus,
+    pub registry: Arc<Registry>,
 }
 
 /// Why the engine cannot be opened.
@@ -31,7 +33,8 @@ impl Engine {
     /// Takes possession of the state on disk. Quick: clients are answered right after.
     pub fn open(config: Arc<Config>) -> Result<Arc<Self>, OpenError> {
         let id = identity::read_or_create(&config.data_root).map_err(OpenError::Identity)?;
-        Ok(Arc::new(Self { id, config, host: Host::detect(), events: EventBus::default() }))
+        let registry = Registry::new(registry_settings(&config));
+        Ok(Arc::new(Self { id, config, host: Host::detect(), events: EventBus::default(), registry }))
     }
 
     /// Tells that the configuration was read again.
@@ -46,4 +49,13 @@ impl Engine {
 
     /// Brings everything to rest: containers stop unless live restore is on.
     pub async fn shutdown(&self) {}
+}
+
+fn registry_settings(config: &Config) -> RegistrySettings {
+    let live = config.live();
+    RegistrySettings {
+        insecure: live.insecure_registries.clone(),
+        mirrors: live.registry_mirrors.clone(),
+        ..RegistrySettings::default()
+    }
 }

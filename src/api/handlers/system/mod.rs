@@ -1,13 +1,15 @@
 //! Operations of the tag System.
 
+mod auth;
 mod events;
 mod info;
 
+pub use auth::auth;
 pub use events::events;
 pub use info::{info, version};
 
 use axum::response::Response;
-use http::header::{CACHE_CONTROL, PRAGMA};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, PRAGMA};
 use http::{HeaderValue, StatusCode};
 
 use crate::api::call::{Call, Outcome};
@@ -21,7 +23,9 @@ pub async fn ping(_call: Call<params::SystemPing>) -> Outcome {
 
 /// `HEAD /_ping`
 pub async fn ping_head(_call: Call<params::SystemPingHead>) -> Outcome {
-    Ok(with_ping_headers(respond::bytes(StatusCode::OK, PLAIN, "")))
+    let mut response = respond::bytes(StatusCode::OK, PLAIN, "");
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    Ok(with_ping_headers(response))
 }
 
 const PLAIN: &str = "text/plain; charset=utf-8";
