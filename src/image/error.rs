@@ -1,5 +1,7 @@
 //! What can go wrong with images, in dockerd's words where clients match on them.
 
+use std::sync::Arc;
+
 use crate::base::digest::Digest;
 use crate::content::ContentError;
 use crate::image::archive::InvalidArchive;
@@ -58,6 +60,9 @@ pub enum ImageError {
     PruneRunning,
     #[error("the pull was cancelled")]
     Cancelled,
+    /// The failure of something that several clients waited for.
+    #[error(transparent)]
+    Shared(Arc<ImageError>),
     #[error("an image worker ended early")]
     Worker,
 }

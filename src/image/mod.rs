@@ -16,6 +16,7 @@ mod garbage;
 mod lease;
 pub mod name;
 pub mod progress;
+pub mod pull;
 pub mod state;
 mod unpack;
 
@@ -27,7 +28,7 @@ use crate::base::digest::Digest;
 use crate::content::{ContentError, Contents};
 use crate::events::EventBus;
 use crate::registry::manifest::Descriptor;
-use crate::registry::{Platform, Reference};
+use crate::registry::{Platform, Reference, Registry};
 use crate::snapshot::Snapshots;
 
 pub use assemble::{Image, Layer, Target};
@@ -35,10 +36,12 @@ pub use config::{Healthcheck, ImageConfig, RunConfig};
 pub use error::ImageError;
 pub use name::Name;
 pub use progress::{Detail, Progress};
+pub use pull::{ImageSettings, PullRequest};
 pub use state::State;
 
 use database::{Change, Database};
 use lease::Leases;
+use pull::Pulls;
 
 /// All images of this engine. Methods that change something block on the disk: call them where that is allowed.
 pub struct Images {
@@ -49,12 +52,14 @@ pub struct Images {
     state: RwLock<Arc<State>>,
     leases: Leases,
     events: EventBus,
+    registry: Arc<Registry>,
+    pulls: Pulls,
 }
 
 impl Images {
     /// Opens what is under the data root (`content`, `layers`, `images.redb`) and rebuilds the index. An image
     /// whose documents cannot be read is listed without them and does not keep the engine from starting.
-    pub fn open(data_root: &Path, events: EventBus) -> Result<Arc<Self>, ImageError> {
+    pub fn open(data_root: &Path, settings: ImageSettings, events: EventBus) -> Result<Arc<Self>, ImageError> {
         let create = |dir: &Path| {
             fs::create_dir_all(dir).map_err(|source| {
                 ImageError::from(ContentError::Io { action: "create", path: dir.to_owned(), source })
@@ -72,6 +77,8 @@ impl Images {
             state: RwLock::new(Arc::new(state)),
             leases: Leases::default(),
             events,
+            pulls: Pulls::new(&settings),
+            registry: Registry::new(settings.registries),
         }))
     }
 
@@ -83,6 +90,11 @@ impl Images {
     /// The blobs.
     pub fn contents(&self) -> &Arc<Contents> {
         &self.contents
+    }
+
+    /// The registries: for checking credentials and asking what a name stands for.
+    pub fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// All that is known of images at this moment. Never touches the disk.

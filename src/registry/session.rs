@@ -72,6 +72,11 @@ impl Session {
         Self { registry, reference, credentials, endpoints, preferred: Mutex::new(0) }
     }
 
+    /// The whole name, for messages.
+    pub fn name(&self) -> String {
+        self.reference.to_string()
+    }
+
     /// What the reference stands for: by its digest if it has one, else by its tag. Verified against the digest
     /// that was asked for and the one that the registry names.
     pub async fn resolve(&self) -> Result<Fetched> {

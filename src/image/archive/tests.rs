@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::*;
 use crate::events::EventBus;
+use crate::image::ImageSettings;
 use crate::snapshot::chain_ids;
 
 fn open() -> (tempfile::TempDir, Arc<Images>) {
     let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path(), EventBus::default()).unwrap();
+    let images = Images::open(dir.path(), ImageSettings::default(), EventBus::default()).unwrap();
     (dir, images)
 }
 
@@ -75,7 +76,7 @@ fn a_docker_archive_becomes_an_image_that_survives_a_restart() {
     assert!(image.chain.iter().all(|c| images.snapshots().exists(c)));
     assert_eq!(blobs(&images), 4);
     drop(images);
-    let images = Images::open(dir.path(), EventBus::default()).unwrap();
+    let images = Images::open(dir.path(), ImageSettings::default(), EventBus::default()).unwrap();
     assert_eq!(images.resolve(&image.id.short()).unwrap().id, image.id);
 }
 
