@@ -59,7 +59,11 @@ pub struct Images {
 impl Images {
     /// Opens what is under the data root (`content`, `layers`, `images.redb`) and rebuilds the index. An image
     /// whose documents cannot be read is listed without them and does not keep the engine from starting.
-    pub fn open(data_root: &Path, settings: ImageSettings, events: EventBus) -> Result<Arc<Self>, ImageError> {
+    pub fn open(
+        data_root: &Path,
+        settings: ImageSettings,
+        events: EventBus,
+    ) -> Result<Arc<Self>, ImageError> {
         let create = |dir: &Path| {
             fs::create_dir_all(dir).map_err(|source| {
                 ImageError::from(ContentError::Io { action: "create", path: dir.to_owned(), source })

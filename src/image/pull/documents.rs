@@ -152,8 +152,12 @@ mod tests {
         };
         let mut attestation = child(9, Some("linux/amd64"));
         attestation.annotations.insert("vnd.docker.reference.type".into(), "attestation-manifest".into());
-        let manifests =
-            vec![attestation, child(1, Some("linux/arm64")), child(2, Some("linux/386")), child(3, Some("linux/amd64"))];
+        let manifests = vec![
+            attestation,
+            child(1, Some("linux/arm64")),
+            child(2, Some("linux/386")),
+            child(3, Some("linux/amd64")),
+        ];
         let mut index = Index { manifests, annotations: Default::default() };
         let pick = |index: &Index, platform: &str| {
             let platform: Platform = platform.parse().unwrap();

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use tokio::sync::{OwnedMutexGuard, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
+use super::blocking;
 use super::download::{Delivery, Download};
 use super::log::ProgressLog;
 use super::stream::{Feed, Pipe, pipe};
-use super::blocking;
 use crate::content::{ContentError, Contents};
 use crate::image::assemble::Layer;
 use crate::image::error::ImageError;
@@ -196,7 +196,8 @@ impl Job {
 
     /// Makes the layer visible, in its turn.
     async fn unpack(&mut self, unpacking: Unpacking) -> Result<(), ImageError> {
-        self.log.add(Progress::of(&self.id, "Extracting").at(self.layer.blob.size, Some(self.layer.blob.size)));
+        self.log
+            .add(Progress::of(&self.id, "Extracting").at(self.layer.blob.size, Some(self.layer.blob.size)));
         let _only = self.images.pulls.unpacks.lock(&self.layer.chain).await;
         let writer = match unpacking {
             Unpacking::Done(writer) => Some(writer),
@@ -216,7 +217,8 @@ impl Job {
             return Ok(None);
         }
         let (images, layer, below) = (self.images.clone(), self.layer.clone(), self.below.clone());
-        blocking(move || unpack::from_store(&images.contents, &images.snapshots, &layer, &below).map(Some)).await
+        blocking(move || unpack::from_store(&images.contents, &images.snapshots, &layer, &below).map(Some))
+            .await
     }
 }
 

@@ -111,8 +111,12 @@ mod tests {
         while let Some(message) = receive.recv().await {
             words.push((message.status.unwrap().into_owned(), message.detail.map(|d| d.current)));
         }
-        let expected =
-            [("Pulling fs layer", None), ("Downloading", Some(999)), ("Pull complete", None), ("Digest: x", None)];
+        let expected = [
+            ("Pulling fs layer", None),
+            ("Downloading", Some(999)),
+            ("Pull complete", None),
+            ("Digest: x", None),
+        ];
         assert_eq!(words, expected.map(|(word, at)| (word.to_owned(), at)));
     }
 }

@@ -142,7 +142,11 @@ impl Images {
     }
 
     /// The pull itself.
-    async fn fly(self: &Arc<Self>, request: &PullRequest, log: &Arc<ProgressLog>) -> Result<Arc<Target>, ImageError> {
+    async fn fly(
+        self: &Arc<Self>,
+        request: &PullRequest,
+        log: &Arc<ProgressLog>,
+    ) -> Result<Arc<Target>, ImageError> {
         let reference = &request.reference;
         let session = Arc::new(self.registry.session(reference, request.credentials.clone()));
         let lease = Arc::new(self.leases.begin());
