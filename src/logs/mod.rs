@@ -7,9 +7,12 @@
 
 pub mod attributes;
 pub mod compress;
+pub mod follow;
 pub mod frame;
 pub mod json_file;
 pub mod options;
+pub mod reader;
+mod watch;
 
 use serde::{Deserialize, Serialize};
 

@@ -4,6 +4,7 @@ pub mod containers;
 pub mod distribution;
 pub mod exec;
 pub mod images;
+pub mod logs;
 pub mod networks;
 pub mod plugins;
 pub mod system;
