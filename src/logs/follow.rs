@@ -31,8 +31,8 @@ pub async fn send(
     out: &mpsc::Sender<Bytes>,
 ) -> io::Result<()> {
     let options = *reader.options();
-    let mut changes = (options.mode == Mode::Follow)
-        .then(|| Changes::of(reader.path().parent().unwrap_or(Path::new("/"))));
+    let mut changes =
+        (options.mode == Mode::Follow).then(|| Changes::of(reader.path().parent().unwrap_or(Path::new("/"))));
     let mut stopped = std::pin::pin!(stopped);
     let mut is_last = false;
     loop {

@@ -236,7 +236,12 @@ impl Reader {
 }
 
 /// Appends a piece of the source to the buffer; false at its end.
-fn read_piece(source: &mut Source, buffer: &mut Vec<u8>, start: &mut usize, overlong: &mut bool) -> io::Result<bool> {
+fn read_piece(
+    source: &mut Source,
+    buffer: &mut Vec<u8>,
+    start: &mut usize,
+    overlong: &mut bool,
+) -> io::Result<bool> {
     buffer.drain(..*start);
     *start = 0;
     if buffer.len() > LONGEST {

@@ -57,7 +57,9 @@ impl Drop for Changes {
 
 fn watcher() -> Option<Arc<Watcher>> {
     static WATCHER: OnceLock<Option<Arc<Watcher>>> = OnceLock::new();
-    WATCHER.get_or_init(|| Watcher::start().inspect_err(|error| tracing::warn!(%error, "no inotify")).ok()).clone()
+    WATCHER
+        .get_or_init(|| Watcher::start().inspect_err(|error| tracing::warn!(%error, "no inotify")).ok())
+        .clone()
 }
 
 impl Watcher {
@@ -95,8 +97,9 @@ impl Watcher {
         let mut dirs = self.dirs.lock().unwrap_or_else(PoisonError::into_inner);
         // A directory has one descriptor, however often it is added.
         let descriptor = self.inotify.add_watch(dir, what).ok()?;
-        let watched =
-            dirs.entry(descriptor).or_insert_with(|| Watched { changed: watch::Sender::new(()), followers: 0 });
+        let watched = dirs
+            .entry(descriptor)
+            .or_insert_with(|| Watched { changed: watch::Sender::new(()), followers: 0 });
         watched.followers += 1;
         let receiver = watched.changed.subscribe();
         drop(dirs);

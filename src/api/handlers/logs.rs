@@ -83,5 +83,10 @@ fn options(params: &params::ContainerLogs) -> Result<ReadOptions, ApiError> {
     // Zero is the default that clients send for "not set".
     let set = |time: &Timestamp| *time != Timestamp::from_nanos(0);
     let mode = if params.follow { Mode::Follow } else { Mode::Once };
-    Ok(ReadOptions { tail: params.tail.parse().ok(), since: since.filter(set), until: until.filter(set), mode })
+    Ok(ReadOptions {
+        tail: params.tail.parse().ok(),
+        since: since.filter(set),
+        until: until.filter(set),
+        mode,
+    })
 }

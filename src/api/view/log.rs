@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
+use crate::logs::Stream;
 use crate::logs::follow::Render;
 use crate::logs::frame::{self, Channel, HEADER};
 use crate::logs::json_file::Entry;
-use crate::logs::Stream;
 
 /// What Go's `url.QueryEscape` leaves alone; a space becomes `+` there.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b' ');

@@ -131,7 +131,9 @@ async fn a_follower_is_woken_by_each_line_and_ends_with_the_container() {
     let (seen, sees) = std::sync::mpsc::channel();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (out, mut client) = tokio::sync::mpsc::channel(4);
-    let follower = tokio::spawn(async move { follow::send(reader, Numbers(seen), async { drop(stopped.await) }, &out).await });
+    let follower = tokio::spawn(async move {
+        follow::send(reader, Numbers(seen), async { drop(stopped.await) }, &out).await
+    });
     tokio::spawn(async move { while client.recv().await.is_some() {} });
     tokio::task::spawn_blocking(move || {
         for n in 1..20 {
