@@ -2,19 +2,20 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 
-use super::command::system;
+use super::command::{exec_stdin, system};
 use super::log::Log;
 use super::poll::{INIT, Key, Token};
 use super::process::{Console, Process, State};
 use super::report::{self, Outcome, start_failure};
 use super::streams::{Ends, Streams};
-use super::{Shim, creator};
+use super::{Shim, creator, enter};
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::socket_at;
 use crate::base::time::Timestamp;
 use crate::crash_point;
-use crate::runtime::protocol::{Exec, Failure, Launch, Reply, StdinMode};
+use crate::runtime::protocol::{Exec, Failure, Launch, LogMode, Reply, StdinMode};
 
 type Answer = Result<Reply, Failure>;
 
@@ -67,8 +68,64 @@ impl Shim {
     }
 
     /// Begins to start an exec; the answer comes when it runs.
-    pub(super) fn exec(&mut self, _asked: (u32, u64), _exec: Exec, _fds: Vec<OwnedFd>) -> Option<Answer> {
-        Some(Err(Failure::Unsupported))
+    pub(super) fn exec(&mut self, asked: (u32, u64), exec: Exec, fds: Vec<OwnedFd>) -> Option<Answer> {
+        let Some(init) = self.processes.get(&INIT).and_then(Process::living) else {
+            return Some(Err(Failure::NotRunning));
+        };
+        match self.begin_exec(init, asked, exec, fds.into_iter().next()) {
+            Ok(()) => None,
+            Err(error) => Some(Err(system(error))),
+        }
+    }
+
+    fn begin_exec(
+        &mut self,
+        init: i32,
+        asked: (u32, u64),
+        exec: Exec,
+        client: Option<OwnedFd>,
+    ) -> io::Result<()> {
+        let key = self.next_key;
+        self.next_key += 1;
+        let stdin = exec_stdin(exec.streams.as_ref());
+        let mut streams = Streams::new(key, stdin, LogMode::Blocking);
+        let terminal = exec.process.terminal() == Some(true);
+        let (console, stdio) = match (terminal, &client) {
+            (true, _) => {
+                let (ours, theirs) = UnixStream::pair()?;
+                (Console::Socket(ours.into()), enter::Stdio::Terminal(theirs.into()))
+            }
+            (false, Some(_)) => {
+                let (ours, theirs) = pipes(stdin)?;
+                streams.open_pipes(ours, &self.poller)?;
+                (Console::None, enter::Stdio::Pipes(theirs))
+            }
+            (false, None) => (Console::None, enter::Stdio::Pipes(nowhere()?)),
+        };
+        if let (Some(client), Some(wanted)) = (client, exec.streams) {
+            streams.attach(client, wanted, &self.poller)?;
+        }
+        let (report, writer) = report::pipe(Token::Report(key), &self.poller)?;
+        let entry = enter::Entry {
+            dir: &self.dir,
+            init,
+            cgroup: &self.cgroup,
+            process: &exec.process,
+            size: exec.console_size,
+        };
+        let helper = enter::start(&entry, stdio, writer)?;
+        let process = Process {
+            exec: Some(exec.id),
+            pid: None,
+            started: Timestamp::UNSET,
+            state: State::Starting { report, helper },
+            streams,
+            asked: Some(asked),
+            console,
+            size: exec.console_size,
+        };
+        self.processes.insert(key, process);
+        Ok(())
     }
 
     /// A process that is being started told something.
@@ -162,4 +219,10 @@ pub(super) fn pipes(stdin: StdinMode) -> io::Result<(Ends, [OwnedFd; 3])> {
     let (stderr, their_stderr) = io::pipe()?;
     let ours = Ends { stdin, stdout: Some(stdout.into()), stderr: Some(stderr.into()) };
     Ok((ours, [their_stdin, their_stdout.into(), their_stderr.into()]))
+}
+
+/// The streams of an exec that nobody is connected to.
+fn nowhere() -> io::Result<[OwnedFd; 3]> {
+    let open = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    Ok([open()?, open()?, open()?])
 }

@@ -11,6 +11,7 @@ mod command;
 mod connection;
 mod creator;
 mod detach;
+mod enter;
 mod exit;
 mod fork;
 mod input;
@@ -20,6 +21,7 @@ mod poll;
 mod process;
 mod program;
 mod report;
+mod rlimit;
 mod streams;
 
 use std::collections::BTreeMap;

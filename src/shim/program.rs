@@ -1,8 +1,9 @@
 //! Finds and executes a container's program, with runc's words for what may go wrong.
 
 use std::ffi::CString;
-use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs::OpenOptions;
+use std::io::{self, Read};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -120,10 +121,30 @@ fn executable(path: &Path) -> Result<(), Errno> {
         Ok(()) | Err(Errno::ENOSYS | Errno::EPERM) => {}
         Err(errno) => return Err(errno),
     }
-    if metadata.permissions().mode() & 0o111 == 0 || metadata.size() == 0 && !metadata.is_file() {
+    if metadata.permissions().mode() & 0o111 == 0 {
         return Err(Errno::EACCES);
     }
     Ok(())
+}
+
+/// The home directory of a user by the `/etc/passwd` around; `/` if it is not there. Read as a plain file of bounded
+/// size: what a container puts there may be anything.
+pub fn home_of(uid: u32) -> String {
+    const LIMIT: u64 = 1 << 20;
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open("/etc/passwd");
+    let mut text = String::new();
+    let read = file.and_then(|file| {
+        if !file.metadata()?.is_file() {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        file.take(LIMIT).read_to_string(&mut text)
+    });
+    if read.is_err() {
+        return "/".to_owned();
+    }
+    let mut users = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let user = users.find(|fields| fields.len() >= 6 && fields[2].parse() == Ok(uid));
+    user.map_or("/", |fields| fields[5]).to_owned()
 }
 
 fn errno(error: &io::Error) -> Errno {

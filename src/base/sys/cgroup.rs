@@ -73,6 +73,11 @@ impl Cgroup {
         Ok(all)
     }
 
+    /// Moves the calling process into the group.
+    pub fn join(&self) -> io::Result<()> {
+        self.dirs.values().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), "0"))
+    }
+
     /// Stops every process of the group, or lets them go on; returns when that is done.
     pub fn set_frozen(&self, state: Frozen) -> io::Result<()> {
         if let Some(dir) = self.dirs.get("freezer") {

@@ -2,6 +2,8 @@
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
 /// Sets the window size; the kernel tells the foreground processes by SIGWINCH.
 pub fn resize(terminal: BorrowedFd<'_>, rows: u16, columns: u16) -> io::Result<()> {
@@ -21,4 +23,33 @@ pub fn open_peer(master: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     }
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Makes a terminal of the devpts instance whose multiplexer is at `path`; refuses anything else that a container may
+/// have put there (CVE-2025-52565).
+pub fn open_master(path: &Path) -> io::Result<OwnedFd> {
+    const PTMX_INODE: u64 = 2;
+    let flags = libc::O_NOCTTY | libc::O_NOFOLLOW | libc::O_CLOEXEC;
+    let file = std::fs::OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
+    let filesystem = nix::sys::statfs::fstatfs(&file)?.filesystem_type();
+    let stat = nix::sys::stat::fstat(&file)?;
+    let multiplexer = filesystem == nix::sys::statfs::DEVPTS_SUPER_MAGIC
+        && stat.st_ino == PTMX_INODE
+        && stat.st_rdev == libc::makedev(5, 2);
+    if !multiplexer {
+        return Err(io::Error::other(format!("{} is no terminal multiplexer", path.display())));
+    }
+    let unlocked: libc::c_int = 0;
+    // SAFETY: TIOCSPTLCK reads one int.
+    if unsafe { libc::ioctl(file.as_raw_fd(), libc::TIOCSPTLCK, &unlocked) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file.into())
+}
+
+/// Makes the terminal the controlling one of the calling process's session.
+pub fn control(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TIOCSCTTY takes a number.
+    let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

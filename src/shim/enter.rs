@@ -1,0 +1,309 @@
+//! Adds a process to the running container, in a forked helper.
+//!
+//! Of our own rather than libcontainer's: its tenants get no seccomp filter, and it reads and writes state files for
+//! each. Two forks: the helper joins the cgroups and namespaces, its child (made a child of the shim by CLONE_PARENT)
+//! is then in the PID namespace too, takes on what the process is to be, and becomes the program. Nothing of the host
+//! is open in it but its streams and the report.
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use libcontainer::capabilities::drop_privileges;
+use libcontainer::syscall::syscall::create_syscall;
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, Process};
+use serde::Deserialize;
+
+use super::fork::{close_all_but, fork};
+use super::program::{Program, home_of, reason};
+use super::report::{Reporter, start_failure};
+use crate::base::sys::cgroup::Cgroup;
+use crate::base::sys::fdpass;
+use crate::base::sys::pidfd::PidFd;
+use crate::base::sys::pty;
+use crate::runtime::protocol::Size;
+
+/// What is needed to enter the container.
+pub struct Entry<'a> {
+    /// The container's directory, with its specification.
+    pub dir: &'a Path,
+    /// Its first process.
+    pub init: i32,
+    pub cgroup: &'a Cgroup,
+    pub process: &'a Process,
+    pub size: Option<Size>,
+}
+
+/// The new process's streams.
+pub enum Stdio {
+    Pipes([OwnedFd; 3]),
+    /// A terminal is made in the container and its master sent here.
+    Terminal(OwnedFd),
+}
+
+/// Why a process could not be added; texts as runc's.
+#[derive(Debug, thiserror::Error)]
+enum EnterError {
+    #[error("joining the container's cgroup: {0}")]
+    Cgroup(io::Error),
+    #[error("reading the container's specification: {0}")]
+    Specification(io::Error),
+    #[error("joining the container's namespaces: {}", reason(*.0))]
+    Namespaces(Errno),
+    #[error("making the terminal: {0}")]
+    Terminal(io::Error),
+    #[error("chdir to cwd ({cwd:?}) set in config.json failed: {}", reason(*.errno))]
+    WorkingDirectory { cwd: PathBuf, errno: Errno },
+    #[error("current working directory is outside of container mount namespace root -- possible container breakout detected")]
+    Outside,
+    #[error("error setting rlimit type {kind}: {}", reason(*.errno))]
+    Rlimit { kind: String, errno: Errno },
+    #[error("unable to {what}: {}", reason(*.errno))]
+    Step { what: &'static str, errno: Errno },
+    #[error("unable to init seccomp: {0}")]
+    Seccomp(#[from] libcontainer::seccomp::SeccompError),
+    #[error("unable to apply apparmor profile: {0}")]
+    AppArmor(#[from] libcontainer::apparmor::AppArmorError),
+    #[error("unable to apply caps: {0}")]
+    Privileges(#[from] libcontainer::syscall::SyscallError),
+    #[error(transparent)]
+    Program(#[from] super::program::ProgramError),
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Starts to add a process; how it goes is reported. Returns the helper's process id.
+pub fn start(entry: &Entry<'_>, stdio: Stdio, report: OwnedFd) -> io::Result<i32> {
+    let init = PidFd::open(entry.init)?;
+    let reporter = Reporter::new(&report);
+    let mut keep = vec![reporter.fd(), init.as_raw_fd()];
+    keep.extend(descriptors(&stdio));
+    fork(&keep, || {
+        if let Err(error) = join(entry, &init, &stdio, reporter) {
+            fail(reporter, &error);
+        }
+    })
+}
+
+fn descriptors(stdio: &Stdio) -> Vec<RawFd> {
+    match stdio {
+        Stdio::Pipes(fds) => fds.iter().map(AsRawFd::as_raw_fd).collect(),
+        Stdio::Terminal(socket) => vec![socket.as_raw_fd()],
+    }
+}
+
+fn fail(reporter: Reporter, error: &EnterError) {
+    let message = format!("exec failed: unable to start container process: {error}: unknown");
+    reporter.failure(start_failure(message));
+}
+
+/// The helper: everything that is done with the host's view.
+fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> Result<(), EnterError> {
+    let seccomp = read_seccomp(entry.dir)?;
+    if let Some(score) = entry.process.oom_score_adj() {
+        fs::write("/proc/self/oom_score_adj", score.to_string())
+            .map_err(|e| EnterError::Step { what: "set the OOM score", errno: errno(&e) })?;
+    }
+    entry
+        .cgroup
+        .join()
+        // A container that sorts its own processes into groups below (v2) cannot have any in its own.
+        .or_else(|_| Cgroup::of_process(entry.init)?.join())
+        .map_err(EnterError::Cgroup)?;
+    // From here on the container's root could trace this process (CVE-2016-9962).
+    step("become undumpable", nix::sys::prctl::set_dumpable(false))?;
+    nix::sched::setns(init, namespaces(entry.init)).map_err(EnterError::Namespaces)?;
+    // SAFETY: as fork, in a process with one thread; the child has the shim as its parent, whose exit signal it takes
+    // over from its maker.
+    let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0, 0, 0, 0) };
+    match pid {
+        0 => {
+            if let Err(error) = become_process(entry, stdio, seccomp, reporter) {
+                fail(reporter, &error);
+            }
+            Ok(())
+        }
+        -1 => Err(EnterError::Step { what: "fork", errno: Errno::last() }),
+        pid => {
+            reporter.process(pid as i32, String::new());
+            Ok(())
+        }
+    }
+}
+
+/// All of the container's namespaces that this process is not in. Joining those it is in already would do no harm, but
+/// for the user namespace, where it is an error.
+fn namespaces(init: i32) -> CloneFlags {
+    let mut flags = CloneFlags::empty();
+    for (name, flag) in [
+        ("user", CloneFlags::CLONE_NEWUSER),
+        ("mnt", CloneFlags::CLONE_NEWNS),
+        ("net", CloneFlags::CLONE_NEWNET),
+        ("uts", CloneFlags::CLONE_NEWUTS),
+        ("ipc", CloneFlags::CLONE_NEWIPC),
+        ("pid", CloneFlags::CLONE_NEWPID),
+        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+        ("time", CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)),
+    ] {
+        let theirs = fs::read_link(format!("/proc/{init}/ns/{name}"));
+        let ours = fs::read_link(format!("/proc/self/ns/{name}"));
+        if theirs.is_ok_and(|theirs| ours.is_ok_and(|ours| ours != theirs)) {
+            flags |= flag;
+        }
+    }
+    flags
+}
+
+/// The child, in the container: takes on what the process is to be and becomes the program.
+fn become_process(
+    entry: &Entry<'_>,
+    stdio: &Stdio,
+    seccomp: Option<LinuxSeccomp>,
+    reporter: Reporter,
+) -> Result<(), EnterError> {
+    let process = entry.process;
+    let user = process.user();
+    step("make a session", nix::unistd::setsid())?;
+    open_streams(stdio, user.uid(), entry.size)?;
+    close_all_but(&[reporter.fd()]);
+    for limit in process.rlimits().iter().flatten() {
+        set_rlimit(limit)?;
+    }
+    if let Some(profile) = process.apparmor_profile() {
+        libcontainer::apparmor::apply_profile(profile)?;
+    }
+    let umask = user.umask().unwrap_or(0o022);
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
+    let unprivileged = process.no_new_privileges() == Some(true);
+    if unprivileged {
+        step("set no_new_privs", nix::sys::prctl::set_no_new_privs())?;
+    } else if let Some(seccomp) = &seccomp {
+        // Without no_new_privs a filter needs privilege, which is still there.
+        libcontainer::seccomp::initialize_seccomp(seccomp)?;
+    }
+    let moved = enter_directory(process.cwd());
+    set_groups(user.additional_gids().as_deref().unwrap_or_default())?;
+    let syscall = create_syscall();
+    syscall.set_id(user.uid().into(), user.gid().into())?;
+    if let Some(capabilities) = process.capabilities() {
+        drop_privileges(capabilities, syscall.as_ref())?;
+    }
+    // What root may not enter the user may (root squash), and the other way round.
+    moved.or_else(|_| enter_directory(process.cwd()))?;
+    stay_inside()?;
+    if let Some(seccomp) = seccomp.filter(|_| unprivileged) {
+        libcontainer::seccomp::initialize_seccomp(&seccomp)?;
+    }
+    let program = Program::find(process, Some(&home_of(user.uid())))?;
+    let errno = program.execute();
+    Err(EnterError::Refused(program.refusal(errno)))
+}
+
+fn open_streams(stdio: &Stdio, uid: u32, size: Option<Size>) -> Result<(), EnterError> {
+    match stdio {
+        Stdio::Pipes(fds) => {
+            for (target, fd) in (0..).zip(fds) {
+                own(fd.as_fd(), uid)?;
+                dup_onto(fd.as_fd(), target)?;
+            }
+            Ok(())
+        }
+        Stdio::Terminal(socket) => open_terminal(socket, uid, size).map_err(EnterError::Terminal),
+    }
+}
+
+/// Makes a terminal of the container's own, controls this session by it, and sends its master to the shim.
+fn open_terminal(socket: &OwnedFd, uid: u32, size: Option<Size>) -> io::Result<()> {
+    let master = pty::open_master(Path::new("/dev/pts/ptmx"))?;
+    if let Some(size) = size {
+        pty::resize(master.as_fd(), size.rows, size.columns)?;
+    }
+    let slave = pty::open_peer(master.as_fd())?;
+    nix::unistd::fchown(&slave, Some(uid.into()), None)?;
+    pty::control(slave.as_fd())?;
+    for target in 0..=2 {
+        dup_onto(slave.as_fd(), target).map_err(|_| io::Error::last_os_error())?;
+    }
+    fdpass::send(socket.as_fd(), b"t", &[master.as_fd()]).map(drop)
+}
+
+/// Lets the process open its own streams through /dev/stdout and the like. /dev/null stays root's.
+fn own(fd: BorrowedFd<'_>, uid: u32) -> Result<(), EnterError> {
+    let stat = step("stat a stream", nix::sys::stat::fstat(fd))?;
+    let is_pipe = stat.st_mode & libc::S_IFMT == libc::S_IFIFO;
+    if is_pipe && stat.st_uid != uid {
+        // A user namespace may have no such user; then it is as it would be without.
+        let _ = nix::unistd::fchown(fd, Some(uid.into()), None);
+    }
+    Ok(())
+}
+
+fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<(), EnterError> {
+    // SAFETY: replaces descriptors 0 to 2, which nothing in this process owns.
+    let done = unsafe { libc::dup2(fd.as_raw_fd(), target) };
+    step("connect a stream", Errno::result(done)).map(drop)
+}
+
+fn set_rlimit(limit: &PosixRlimit) -> Result<(), EnterError> {
+    let kind = limit.typ().to_string();
+    let wrong = |errno| EnterError::Rlimit { kind: kind.clone(), errno };
+    let resource = super::rlimit::resource(&kind).ok_or_else(|| wrong(Errno::EINVAL))?;
+    nix::sys::resource::setrlimit(resource, limit.soft(), limit.hard()).map_err(wrong)
+}
+
+fn set_groups(groups: &[u32]) -> Result<(), EnterError> {
+    let groups: Vec<_> = groups.iter().map(|gid| nix::unistd::Gid::from_raw(*gid)).collect();
+    match nix::unistd::setgroups(&groups) {
+        // A user namespace that denies it has no groups to drop either.
+        Err(Errno::EPERM) if groups.is_empty() => Ok(()),
+        other => step("set supplementary groups", other),
+    }
+}
+
+fn enter_directory(cwd: &Path) -> Result<(), EnterError> {
+    if cwd.as_os_str().is_empty() {
+        return Ok(());
+    }
+    nix::unistd::chdir(cwd).map_err(|errno| EnterError::WorkingDirectory { cwd: cwd.to_owned(), errno })
+}
+
+/// Refuses a working directory that was reached through a descriptor of the host's (CVE-2024-21626).
+fn stay_inside() -> Result<(), EnterError> {
+    match nix::unistd::getcwd() {
+        Ok(cwd) if cwd.is_absolute() => Ok(()),
+        _ => Err(EnterError::Outside),
+    }
+}
+
+fn step<T>(what: &'static str, outcome: Result<T, Errno>) -> Result<T, EnterError> {
+    outcome.map_err(|errno| EnterError::Step { what, errno })
+}
+
+fn errno(error: &io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
+/// The part of the specification that an exec takes over; what the daemon may change per exec is in its request.
+#[derive(Deserialize)]
+struct Specification {
+    linux: Option<LinuxPart>,
+}
+
+#[derive(Deserialize)]
+struct LinuxPart {
+    seccomp: Option<LinuxSeccomp>,
+}
+
+fn read_seccomp(dir: &Path) -> Result<Option<LinuxSeccomp>, EnterError> {
+    let mut text = Vec::new();
+    let path = dir.join("config.json");
+    let read = fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
+    read.and_then(|mut file| file.read_to_end(&mut text)).map_err(EnterError::Specification)?;
+    let specification: Specification =
+        serde_json::from_slice(&text).map_err(|e| EnterError::Specification(e.into()))?;
+    Ok(specification.linux.and_then(|linux| linux.seccomp))
+}
