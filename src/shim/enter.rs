@@ -58,7 +58,9 @@ enum EnterError {
     Terminal(io::Error),
     #[error("chdir to cwd ({cwd:?}) set in config.json failed: {}", reason(*.errno))]
     WorkingDirectory { cwd: PathBuf, errno: Errno },
-    #[error("current working directory is outside of container mount namespace root -- possible container breakout detected")]
+    #[error(
+        "current working directory is outside of container mount namespace root -- possible container breakout detected"
+    )]
     Outside,
     #[error("error setting rlimit type {kind}: {}", reason(*.errno))]
     Rlimit { kind: String, errno: Errno },
