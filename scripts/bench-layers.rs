@@ -25,7 +25,7 @@ fn main() -> Outcome {
         ["inflate", layers @ ..] => layers.iter().try_for_each(|layer| inflate(Path::new(layer))),
         ["apply", root, layers @ ..] => apply(Path::new(root), layers),
         ["mount", root, layers, count] => mounts(Path::new(root), layers.parse()?, count.parse()?),
-        _ => Err("usage: bench-layers inflate|apply|mount …; see the head of scripts/bench/layers.rs".into()),
+        _ => Err("usage: bench-layers inflate|apply|mount …; see the head of scripts/bench-layers.rs".into()),
     }
 }
 
