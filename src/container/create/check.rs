@@ -1,0 +1,353 @@
+//! Everything that dockerd refuses or warns of when a container is created, in its words.
+
+use std::collections::BTreeMap;
+
+use super::{CreateDefaults, Invalid};
+use crate::base::host::{CgroupVersion, Host};
+use crate::container::config::{ContainerConfig, HealthConfig};
+use crate::container::host_config::HostConfig;
+use crate::container::oci_spec::bounding_set;
+use crate::container::signal;
+use crate::logs::options as log_options;
+use crate::network::EndpointSettings;
+
+/// The longest host name (utsname(2)).
+const LONGEST_HOSTNAME: usize = 64;
+/// Bytes; a process cannot start with less.
+const LEAST_MEMORY: i64 = 6 << 20;
+/// Nanoseconds: probes are not scheduled finer.
+const LEAST_DURATION: i64 = 1_000_000;
+
+type Checked = Result<(), Invalid>;
+
+pub(super) fn config(config: &ContainerConfig) -> Checked {
+    if config.hostname.len() > LONGEST_HOSTNAME {
+        return refuse(format!(
+            "invalid hostname '{}': cannot be longer than 64 characters",
+            config.hostname
+        ));
+    }
+    if let Some(entry) = config.env.iter().flatten().find(|entry| entry.is_empty() || entry.starts_with('='))
+    {
+        return refuse(format!("invalid environment variable: {entry}"));
+    }
+    if !config.working_dir.is_empty() && !config.working_dir.starts_with('/') {
+        let path = &config.working_dir;
+        return refuse(format!("the working directory '{path}' is invalid, it needs to be an absolute path"));
+    }
+    match config.stop_signal.as_deref() {
+        Some(name) if !name.is_empty() && signal::parse(name).is_none() => {
+            return refuse(format!("invalid signal: {name}"));
+        }
+        _ => {}
+    }
+    config.healthcheck.as_ref().map_or(Ok(()), probe)
+}
+
+fn probe(probe: &HealthConfig) -> Checked {
+    for (name, value) in [
+        ("Interval", probe.interval),
+        ("Timeout", probe.timeout),
+        ("StartPeriod", probe.start_period),
+        ("StartInterval", probe.start_interval),
+    ] {
+        if value != 0 && value < LEAST_DURATION {
+            return refuse(format!("{name} in Healthcheck cannot be less than 1ms"));
+        }
+    }
+    match probe.retries < 0 {
+        true => refuse("Retries in Healthcheck cannot be negative"),
+        false => Ok(()),
+    }
+}
+
+pub(super) fn host_config(
+    host_config: &mut HostConfig,
+    config: &ContainerConfig,
+    defaults: &CreateDefaults,
+    host: &Host,
+    warnings: &mut Vec<String>,
+) -> Checked {
+    restart_policy(host_config)?;
+    memory(host_config, host, warnings)?;
+    cpu(host_config, host, warnings)?;
+    modes(host_config)?;
+    if host_config.shm_size < 0 {
+        return refuse("SHM size can not be less than 0");
+    }
+    if !(-1000..=1000).contains(&host_config.oom_score_adj) {
+        let value = host_config.oom_score_adj;
+        return refuse(format!("Invalid value {value}, range for oom score adj is [-1000, 1000]"));
+    }
+    if host_config.blkio_weight != 0 && !(10..=1000).contains(&host_config.blkio_weight) {
+        return refuse("Range of blkio weight is from 10 to 1000");
+    }
+    if host_config.pids_limit.is_some_and(|limit| limit > 0) && !host.cgroups.pids {
+        host_config.pids_limit = None;
+        warnings.push(discarded("pids limit", "PIDs limit"));
+    }
+    bounding_set(host_config).map_err(|error| Invalid::new(error.to_string()))?;
+    if !defaults.runtimes.contains(&host_config.runtime) {
+        return refuse(format!("unknown or invalid runtime name: {}", host_config.runtime));
+    }
+    if !matches!(host_config.isolation.as_str(), "" | "default") {
+        return refuse(format!("invalid isolation '{}' on linux", host_config.isolation));
+    }
+    if defaults.systemd_cgroup
+        && !host_config.cgroup_parent.is_empty()
+        && !host_config.cgroup_parent.ends_with(".slice")
+    {
+        return refuse("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"");
+    }
+    log_options::validate(&host_config.log_config.driver, &host_config.log_config.options)
+        .map_err(|error| Invalid::new(error.to_string()))?;
+    if let Some(bad) = host_config.extra_hosts.iter().flatten().find(|entry| !is_extra_host(entry)) {
+        return refuse(format!("bad format for add-host: \"{bad}\""));
+    }
+    if let Some(key) = host_config.annotations.keys().find(|key| key.is_empty()) {
+        return refuse(format!(
+            "invalid Annotations: the empty string is not permitted as an annotation key{key}"
+        ));
+    }
+    sysctls(host_config, config)
+}
+
+fn restart_policy(host_config: &HostConfig) -> Checked {
+    let policy = &host_config.restart_policy;
+    match policy.name.as_str() {
+        "no" | "always" | "unless-stopped" | "on-failure" => {}
+        other => {
+            return refuse(format!(
+                "invalid restart policy: unknown policy '{other}'; use one of 'no', 'always', 'on-failure', or \
+                 'unless-stopped'"
+            ));
+        }
+    }
+    if policy.maximum_retry_count != 0 && policy.name != "on-failure" {
+        return refuse("invalid restart policy: maximum retry count can only be used with 'on-failure'");
+    }
+    if policy.maximum_retry_count < 0 {
+        return refuse("invalid restart policy: maximum retry count cannot be negative");
+    }
+    match host_config.auto_remove && policy.name != "no" {
+        true => refuse("can't create 'AutoRemove' container with restart policy"),
+        false => Ok(()),
+    }
+}
+
+fn memory(host_config: &mut HostConfig, host: &Host, warnings: &mut Vec<String>) -> Checked {
+    if host_config.memory > 0 && !host.cgroups.memory {
+        warnings.push(discarded("memory limit capabilities or the cgroup is not mounted", "Limitation"));
+        (host_config.memory, host_config.memory_swap) = (0, -1);
+    }
+    let (memory, swap) = (host_config.memory, host_config.memory_swap);
+    if memory != 0 && memory < LEAST_MEMORY {
+        return refuse("Minimum memory limit allowed is 6MB");
+    }
+    if memory > 0 && swap != -1 && !host.cgroups.swap {
+        warnings.push(
+            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited \
+             without swap."
+                .to_owned(),
+        );
+        host_config.memory_swap = -1;
+    }
+    if memory > 0 && swap > 0 && swap < memory {
+        return refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
+    }
+    if memory == 0 && swap > 0 {
+        return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
+    }
+    if host_config.memory_swappiness.is_some() && host.cgroups.version == CgroupVersion::V2 {
+        warnings.push(discarded(
+            "memory swappiness capabilities or the cgroup is not mounted",
+            "Memory swappiness",
+        ));
+        host_config.memory_swappiness = None;
+    }
+    if let Some(value) = host_config.memory_swappiness.filter(|value| !(0..=100).contains(value)) {
+        return refuse(format!("Invalid value: {value}, valid memory swappiness range is 0-100"));
+    }
+    let reservation = host_config.memory_reservation;
+    if reservation > 0 && reservation < LEAST_MEMORY {
+        return refuse("Minimum memory reservation allowed is 6MB");
+    }
+    if memory > 0 && reservation > 0 && memory < reservation {
+        return refuse("Minimum memory limit can not be less than memory reservation limit, see usage");
+    }
+    if host_config.oom_kill_disable == Some(true) && !host.cgroups.oom_kill_disable {
+        warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
+        host_config.oom_kill_disable = None;
+    }
+    if host_config.oom_kill_disable.is_none() && host.cgroups.oom_kill_disable {
+        host_config.oom_kill_disable = Some(false);
+    }
+    if host_config.oom_kill_disable == Some(true) && memory == 0 {
+        warnings.push(
+            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system \
+             running out of resources."
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+fn cpu(host_config: &mut HostConfig, host: &Host, warnings: &mut Vec<String>) -> Checked {
+    let nano = host_config.nano_cpus;
+    if nano != 0 && host_config.cpu_period != 0 {
+        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set");
+    }
+    if nano != 0 && host_config.cpu_quota != 0 {
+        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
+    }
+    if nano < 0 || nano > host.processors as i64 * 1_000_000_000 {
+        let most = host.processors;
+        return refuse(format!(
+            "range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available"
+        ));
+    }
+    if host_config.cpu_shares > 0 && !host.cgroups.cpu_shares {
+        warnings.push(discarded("CPU shares or the cgroup is not mounted", "Shares"));
+        host_config.cpu_shares = 0;
+    }
+    let period = host_config.cpu_period;
+    if period != 0 && !(1000..=1_000_000).contains(&period) {
+        return refuse(
+            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
+        );
+    }
+    if host_config.cpu_quota > 0 && host_config.cpu_quota < 1000 {
+        return refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)");
+    }
+    let given = host_config.cpuset_cpus.as_str();
+    match cpu_list(given) {
+        None => refuse(format!("Invalid value {given} for cpuset cpus")),
+        Some(cpus) if cpus.iter().any(|cpu| *cpu >= host.processors) => {
+            let available = format!("0-{}", host.processors.saturating_sub(1));
+            refuse(format!("Requested CPUs are not available - requested {given}, available: {available}"))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+/// `0-2,4`; `None` for what is no such list.
+fn cpu_list(text: &str) -> Option<Vec<usize>> {
+    let mut all = Vec::new();
+    for part in text.split(',').filter(|_| !text.is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
+        if first > last || last > 8192 {
+            return None;
+        }
+        all.extend(first..=last);
+    }
+    Some(all)
+}
+
+fn modes(host_config: &HostConfig) -> Checked {
+    let of_container = |mode: &str| mode.strip_prefix("container:").is_some_and(|target| !target.is_empty());
+    let ipc = host_config.ipc_mode.as_str();
+    if !matches!(ipc, "" | "none" | "private" | "host" | "shareable") && !of_container(ipc) {
+        return refuse(format!("invalid IPC mode: {ipc}"));
+    }
+    let pid = host_config.pid_mode.as_str();
+    if !matches!(pid, "" | "host") && !of_container(pid) {
+        return refuse(format!("invalid PID mode: {pid}"));
+    }
+    if !matches!(host_config.uts_mode.as_str(), "" | "host") {
+        return refuse(format!("invalid UTS mode: {}", host_config.uts_mode));
+    }
+    if !matches!(host_config.userns_mode.as_str(), "" | "host") {
+        return refuse(format!("invalid user namespace mode: {}", host_config.userns_mode));
+    }
+    match host_config.cgroupns_mode.as_str() {
+        "" | "host" | "private" => Ok(()),
+        other => refuse(format!("invalid cgroup namespace mode: {other}")),
+    }
+}
+
+fn sysctls(host_config: &HostConfig, _config: &ContainerConfig) -> Checked {
+    match host_config.sysctls.keys().find(|key| key.is_empty()) {
+        Some(_) => refuse("sysctl '' is not allowed"),
+        None => Ok(()),
+    }
+}
+
+/// What a network mode does not go together with.
+pub(super) fn network(
+    host_config: &mut HostConfig,
+    config: &ContainerConfig,
+    warnings: &mut Vec<String>,
+) -> Checked {
+    let given = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    let mode = host_config.network_mode.clone();
+    if mode == "host" && given(&host_config.links) {
+        return refuse(
+            "conflicting options: host type networking can't be used with links. This would result in \
+                       undefined behavior",
+        );
+    }
+    if let Some(target) = mode.strip_prefix("container:") {
+        if target.is_empty() {
+            return refuse("invalid container format container:<name|id>");
+        }
+        for (conflict, what) in [
+            (!config.hostname.is_empty(), "hostname and the network mode"),
+            (
+                given(&host_config.links),
+                "container type network can't be used with links. This would result in undefined behavior",
+            ),
+            (given(&host_config.dns), "dns and the network mode"),
+            (given(&host_config.extra_hosts), "custom host-to-IP mapping and the network mode"),
+            (
+                !host_config.port_bindings.is_empty() || host_config.publish_all_ports,
+                "port publishing and the container type network mode",
+            ),
+            (!config.exposed_ports.is_empty(), "port exposing and the container type network mode"),
+        ] {
+            if conflict {
+                return refuse(format!("conflicting options: {what}"));
+            }
+        }
+    }
+    if host_config.uts_mode == "host" && !config.hostname.is_empty() {
+        return refuse("conflicting options: hostname and the UTS mode");
+    }
+    if mode == "host" && !host_config.port_bindings.is_empty() {
+        warnings.push("Published ports are discarded when using host network mode".to_owned());
+    }
+    Ok(())
+}
+
+pub(super) fn endpoints(endpoints: &BTreeMap<String, EndpointSettings>, host_config: &HostConfig) -> Checked {
+    let predefined = |name: &str| matches!(name, "bridge" | "default" | "host" | "none");
+    for (network, settings) in endpoints.iter().filter(|(name, _)| predefined(name)) {
+        let mut problems = Vec::new();
+        if settings.ipam.as_ref().is_some_and(|ipam| ipam.ipv4.is_some() || ipam.ipv6.is_some()) {
+            problems.push("user-specified IP address is supported on user-defined networks only");
+        }
+        if settings.aliases.as_ref().is_some_and(|aliases| !aliases.is_empty()) {
+            problems.push("network-scoped aliases are only supported for user-defined networks");
+        }
+        if !problems.is_empty() {
+            let network = if network == "default" { &host_config.network_mode } else { network };
+            let list: String = problems.iter().map(|problem| format!("\n* {problem}")).collect();
+            return refuse(format!("invalid config for network {network}: invalid endpoint settings:{list}"));
+        }
+    }
+    Ok(())
+}
+
+fn is_extra_host(entry: &str) -> bool {
+    let Some((host, address)) = entry.split_once(['=', ':']) else { return false };
+    let address = address.trim_start_matches('[').trim_end_matches(']');
+    !host.is_empty() && (address == "host-gateway" || address.parse::<std::net::IpAddr>().is_ok())
+}
+
+fn discarded(lacks: &str, what: &str) -> String {
+    format!("Your kernel does not support {lacks}. {what} discarded.")
+}
+
+fn refuse(message: impl Into<String>) -> Checked {
+    Err(Invalid::new(message))
+}

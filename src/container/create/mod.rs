@@ -1,0 +1,123 @@
+//! From a request to create a container to what its record will hold: the image's defaults merged in, the daemon's
+//! defaults filled in, everything checked. Pure: nothing is created here, and nothing when a check fails.
+
+mod check;
+mod merge;
+mod mounts;
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use super::config::ContainerConfig;
+use super::host_config::HostConfig;
+use super::record::MountPoint;
+use crate::base::host::Host;
+use crate::image::RunConfig;
+use crate::network::EndpointSettings;
+
+pub use mounts::InvalidMount;
+
+/// The body of `POST /containers/create`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct CreateBody {
+    #[serde(flatten)]
+    pub config: ContainerConfig,
+    #[serde(rename = "HostConfig", default)]
+    pub host_config: Option<HostConfig>,
+    #[serde(rename = "NetworkingConfig", default)]
+    pub networking: Option<NetworkingConfig>,
+}
+
+/// Wishes for places in networks.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct NetworkingConfig {
+    #[serde(rename = "EndpointsConfig", default)]
+    pub endpoints: Option<BTreeMap<String, Option<EndpointSettings>>>,
+}
+
+/// What the daemon fills in where a request says nothing.
+#[derive(Clone, Debug)]
+pub struct CreateDefaults {
+    pub log_driver: String,
+    pub log_opts: BTreeMap<String, String>,
+    /// Bytes.
+    pub shm_size: i64,
+    pub ipc_mode: String,
+    pub cgroupns_mode: String,
+    pub runtime: String,
+    /// Names that `Runtime` may have.
+    pub runtimes: Vec<String>,
+    pub systemd_cgroup: bool,
+}
+
+/// A request that is refused, in dockerd's words. Bad input, except for the few that dockerd answers with 500.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Invalid {
+    pub message: String,
+}
+
+impl Invalid {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into() }
+    }
+}
+
+/// A request that holds.
+#[derive(Debug)]
+pub struct Checked {
+    pub config: ContainerConfig,
+    pub host_config: HostConfig,
+    pub endpoints: BTreeMap<String, EndpointSettings>,
+    /// Entrypoint and command together.
+    pub args: Vec<String>,
+    /// In order of their targets; anonymous volumes have no name yet.
+    pub mounts: Vec<MountPoint>,
+    pub warnings: Vec<String>,
+}
+
+/// Merges, fills in and checks. `short_id` is the hostname of a container that asks for none.
+pub fn prepare(
+    body: CreateBody,
+    image: Option<&RunConfig>,
+    defaults: &CreateDefaults,
+    host: &Host,
+    short_id: &str,
+) -> Result<Checked, Invalid> {
+    let CreateBody { mut config, host_config, networking } = body;
+    let mut host_config = host_config.unwrap_or_default();
+    if let Some(image) = image {
+        merge::with_image(&mut config, image);
+    }
+    merge::with_defaults(&mut host_config, defaults);
+    let mut warnings = Vec::new();
+    check::config(&config)?;
+    check::host_config(&mut host_config, &config, defaults, host, &mut warnings)?;
+    check::network(&mut host_config, &config, &mut warnings)?;
+    let args = arguments(&config)?;
+    let mounts = mounts::decide(&config, &mut host_config, image)?;
+    merge::names(&mut config, &host_config, short_id);
+    let endpoints = networking.and_then(|networking| networking.endpoints).unwrap_or_default();
+    let endpoints =
+        endpoints.into_iter().map(|(name, settings)| (name, settings.unwrap_or_default())).collect();
+    check::endpoints(&endpoints, &host_config)?;
+    Ok(Checked { config, host_config, endpoints, args, mounts, warnings })
+}
+
+fn arguments(config: &ContainerConfig) -> Result<Vec<String>, Invalid> {
+    let entrypoint = config.entrypoint.iter().flatten();
+    let args: Vec<String> = entrypoint.chain(config.cmd.iter().flatten()).cloned().collect();
+    // `--entrypoint ""` sends a list of one empty word, which stands for none.
+    let args: Vec<String> = match config.entrypoint.as_deref() {
+        Some([word]) if word.is_empty() => args.into_iter().skip(1).collect(),
+        _ => args,
+    };
+    match args.first() {
+        None => Err(Invalid::new("no command specified")),
+        Some(_) => Ok(args),
+    }
+}
+
+#[cfg(test)]
+mod tests;

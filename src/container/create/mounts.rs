@@ -1,0 +1,317 @@
+//! What will be mounted in a container: short form (`Binds`), long form (`Mounts`), volumes of the image.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use super::Invalid;
+use crate::container::config::ContainerConfig;
+use crate::container::host_config::{HostConfig, Mount, MountType};
+use crate::container::record::MountPoint;
+use crate::image::RunConfig;
+
+/// A mount that is refused, in dockerd's words.
+#[derive(Debug, thiserror::Error)]
+pub enum InvalidMount {
+    #[error("invalid volume specification: '{0}'")]
+    Specification(String),
+    #[error("invalid mode: {0}")]
+    Mode(String),
+    #[error("invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {problem}")]
+    Bind { spec: String, kind: &'static str, problem: String },
+    #[error("invalid mount config for type \"{kind}\": {problem}")]
+    Mount { kind: &'static str, problem: String },
+    #[error("Duplicate mount point: {0}")]
+    Duplicate(String),
+}
+
+impl From<InvalidMount> for Invalid {
+    fn from(error: InvalidMount) -> Self {
+        Invalid::new(error.to_string())
+    }
+}
+
+/// All mounts in order of their targets.
+pub(super) fn decide(
+    config: &ContainerConfig,
+    host_config: &mut HostConfig,
+    image: Option<&RunConfig>,
+) -> Result<Vec<MountPoint>, Invalid> {
+    let mut points: BTreeMap<String, MountPoint> = BTreeMap::new();
+    let mut add = |point: MountPoint| match points.contains_key(&point.destination) {
+        true => Err(InvalidMount::Duplicate(point.destination)),
+        false => {
+            points.insert(point.destination.clone(), point);
+            Ok(())
+        }
+    };
+    for bind in host_config.binds.iter().flatten() {
+        add(short_form(bind, &host_config.volume_driver)?)?;
+    }
+    for mount in &host_config.mounts {
+        add(long_form(mount)?)?;
+    }
+    for target in host_config.tmpfs.keys() {
+        if !target.starts_with('/') || clean(target) == "/" {
+            let problem =
+                "invalid mount path: '{target}' mount path must be absolute".replace("{target}", target);
+            return Err(InvalidMount::Mount { kind: "tmpfs", problem }.into());
+        }
+    }
+    let declared = config.volumes.iter().flat_map(BTreeMap::keys);
+    let declared = declared.chain(image.into_iter().flat_map(|image| &image.volumes));
+    for target in declared {
+        let target = volume_target(target)?;
+        if !points.contains_key(&target) && !host_config.tmpfs.contains_key(&target) {
+            let driver = driver_name(&host_config.volume_driver);
+            points.insert(target.clone(), volume(String::new(), target, driver));
+        }
+    }
+    Ok(points.into_values().collect())
+}
+
+/// `VOLUME` paths come from images: they must stay inside the container (CVE-2022-23648).
+fn volume_target(target: &str) -> Result<String, InvalidMount> {
+    let absolute = format!("/{}", target.trim_start_matches('/'));
+    match clean(&absolute) {
+        root if root == "/" => Err(InvalidMount::Specification(target.to_owned())),
+        path => Ok(path),
+    }
+}
+
+/// `SOURCE:TARGET[:MODE]`, `VOLUME:TARGET[:MODE]`, `TARGET`.
+fn short_form(spec: &str, driver: &str) -> Result<MountPoint, InvalidMount> {
+    let parts: Vec<&str> = spec.split(':').collect();
+    let (source, target, mode) = match parts[..] {
+        [target] => ("", target, ""),
+        [source, second] if second.starts_with('/') => (source, second, ""),
+        [target, mode] => ("", target, mode),
+        [source, target, mode] => (source, target, mode),
+        _ => return Err(InvalidMount::Specification(spec.to_owned())),
+    };
+    if !target.starts_with('/') {
+        let problem = format!("invalid mount path: '{target}' mount path must be absolute");
+        return Err(InvalidMount::Bind { spec: spec.to_owned(), kind: "volume", problem });
+    }
+    let destination = clean(target);
+    if destination == "/" {
+        let problem = "invalid specification: destination can't be '/'".to_owned();
+        return Err(InvalidMount::Bind { spec: spec.to_owned(), kind: kind_of(source).1, problem });
+    }
+    if parts.len() > 1 && source.is_empty() && mode.is_empty() {
+        return Err(InvalidMount::Specification(spec.to_owned()));
+    }
+    let modes = Modes::parse(mode)?;
+    let (kind, _) = kind_of(source);
+    let mut point = match kind {
+        MountType::Bind => MountPoint {
+            kind,
+            name: String::new(),
+            source: PathBuf::from(clean(source)),
+            destination,
+            driver: String::new(),
+            mode: mode.to_owned(),
+            rw: true,
+            propagation: modes.propagation.unwrap_or("rprivate").to_owned(),
+            subpath: String::new(),
+            options: vec![],
+            recursive: true,
+            anonymous: false,
+        },
+        _ => MountPoint {
+            mode: mode.to_owned(),
+            ..volume(source.to_owned(), destination, driver_name(driver))
+        },
+    };
+    if point.mode.is_empty() && point.kind == MountType::Volume {
+        point.mode = "z".to_owned();
+    }
+    point.rw = modes.writable;
+    if modes.no_copy {
+        point.options.push("nocopy".to_owned());
+    }
+    Ok(point)
+}
+
+fn kind_of(source: &str) -> (MountType, &'static str) {
+    if source.starts_with('/') { (MountType::Bind, "bind") } else { (MountType::Volume, "volume") }
+}
+
+struct Modes {
+    writable: bool,
+    no_copy: bool,
+    propagation: Option<&'static str>,
+}
+
+impl Modes {
+    /// Words between commas, each kind at most once.
+    fn parse(mode: &str) -> Result<Self, InvalidMount> {
+        let mut modes = Self { writable: true, no_copy: false, propagation: None };
+        let (mut access, mut label, mut copy, mut consistency) = (0, 0, 0, 0);
+        let invalid = || InvalidMount::Mode(mode.to_owned());
+        for word in mode.split(',').filter(|_| !mode.is_empty()) {
+            match word {
+                "rw" => access += 1,
+                "ro" => {
+                    access += 1;
+                    modes.writable = false;
+                }
+                "z" | "Z" => label += 1,
+                "nocopy" => {
+                    copy += 1;
+                    modes.no_copy = true;
+                }
+                "consistent" | "cached" | "delegated" => consistency += 1,
+                other => {
+                    let known = PROPAGATIONS.into_iter().find(|known| *known == other).ok_or_else(invalid)?;
+                    if modes.propagation.replace(known).is_some() {
+                        return Err(invalid());
+                    }
+                }
+            }
+        }
+        match [access, label, copy, consistency].into_iter().all(|count| count <= 1) {
+            true => Ok(modes),
+            false => Err(invalid()),
+        }
+    }
+}
+
+const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
+
+fn long_form(mount: &Mount) -> Result<MountPoint, InvalidMount> {
+    let kind = match mount.kind {
+        MountType::Bind => "bind",
+        MountType::Volume => "volume",
+        MountType::Tmpfs => "tmpfs",
+        MountType::Image => "image",
+        MountType::Npipe => "npipe",
+        MountType::Cluster => "cluster",
+    };
+    let refuse = |problem: &str| InvalidMount::Mount { kind, problem: problem.to_owned() };
+    if mount.target.is_empty() {
+        return Err(refuse("field Target must not be empty"));
+    }
+    if !mount.target.starts_with('/') {
+        return Err(refuse(&format!("invalid mount path: '{}' mount path must be absolute", mount.target)));
+    }
+    let destination = clean(&mount.target);
+    if destination == "/" {
+        return Err(refuse("invalid specification: destination can't be '/'"));
+    }
+    for (given, name, own) in [
+        (mount.bind_options.is_some(), "BindOptions", MountType::Bind),
+        (mount.volume_options.is_some(), "VolumeOptions", MountType::Volume),
+        (mount.tmpfs_options.is_some(), "TmpfsOptions", MountType::Tmpfs),
+        (mount.image_options.is_some(), "ImageOptions", MountType::Image),
+    ] {
+        if given && mount.kind != own {
+            return Err(refuse(&format!("field {name} must not be specified")));
+        }
+    }
+    let base = volume(String::new(), destination, String::new());
+    let base =
+        MountPoint { kind: mount.kind, rw: !mount.read_only, mode: String::new(), anonymous: false, ..base };
+    match mount.kind {
+        MountType::Bind => long_bind(mount, base, refuse),
+        MountType::Volume => Ok(long_volume(mount, base)),
+        MountType::Tmpfs if !mount.source.is_empty() => Err(refuse("field Source must not be specified")),
+        MountType::Tmpfs => Ok(long_tmpfs(mount, base)),
+        MountType::Image => Err(refuse("image mounts are not supported yet")),
+        MountType::Npipe | MountType::Cluster => Err(refuse("mount type unknown")),
+    }
+}
+
+fn long_bind(
+    mount: &Mount,
+    base: MountPoint,
+    refuse: impl Fn(&str) -> InvalidMount,
+) -> Result<MountPoint, InvalidMount> {
+    let options = mount.bind_options.clone().unwrap_or_default();
+    if mount.source.is_empty() {
+        return Err(refuse("field Source must not be empty"));
+    }
+    if !mount.source.starts_with('/') {
+        return Err(refuse(&format!("invalid mount path: '{}' mount path must be absolute", mount.source)));
+    }
+    if !options.create_mountpoint && !Path::new(&mount.source).exists() {
+        return Err(refuse(&format!("bind source path does not exist: {}", mount.source)));
+    }
+    let propagation = match options.propagation.as_str() {
+        "" => "rprivate",
+        known if PROPAGATIONS.contains(&known) => known,
+        other => return Err(refuse(&format!("invalid propagation mode: {other}"))),
+    };
+    Ok(MountPoint {
+        source: PathBuf::from(clean(&mount.source)),
+        propagation: propagation.to_owned(),
+        recursive: !options.non_recursive,
+        ..base
+    })
+}
+
+fn long_volume(mount: &Mount, base: MountPoint) -> MountPoint {
+    let options = mount.volume_options.clone().unwrap_or_default();
+    let driver = options.driver_config.map(|driver| driver.name).unwrap_or_default();
+    MountPoint {
+        name: mount.source.clone(),
+        driver: driver_name(&driver),
+        mode: "z".to_owned(),
+        subpath: options.subpath,
+        options: if options.no_copy { vec!["nocopy".to_owned()] } else { vec![] },
+        anonymous: mount.source.is_empty(),
+        ..base
+    }
+}
+
+fn long_tmpfs(mount: &Mount, base: MountPoint) -> MountPoint {
+    let options = mount.tmpfs_options.clone().unwrap_or_default();
+    let mut list = Vec::new();
+    if mount.read_only {
+        list.push("ro".to_owned());
+    }
+    if options.mode != 0 {
+        list.push(format!("mode={:o}", options.mode));
+    }
+    if options.size_bytes != 0 {
+        list.push(format!("size={}", options.size_bytes));
+    }
+    list.extend(options.options.iter().map(|words| words.join("=")));
+    MountPoint { options: list, ..base }
+}
+
+/// A volume without a name is made for its container.
+fn volume(name: String, destination: String, driver: String) -> MountPoint {
+    MountPoint {
+        kind: MountType::Volume,
+        anonymous: name.is_empty(),
+        name,
+        source: PathBuf::new(),
+        destination,
+        driver,
+        mode: String::new(),
+        rw: true,
+        propagation: String::new(),
+        subpath: String::new(),
+        options: vec![],
+        recursive: true,
+    }
+}
+
+fn driver_name(given: &str) -> String {
+    if given.is_empty() { "local".to_owned() } else { given.to_owned() }
+}
+
+/// The path without `.`, `..` and doubled slashes, as Go's `path.Clean` gives it for absolute paths.
+fn clean(path: &str) -> String {
+    let mut out = PathBuf::from("/");
+    for part in Path::new(path).components() {
+        match part {
+            Component::Normal(name) => out.push(name),
+            Component::ParentDir => {
+                out.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    out.to_string_lossy().into_owned()
+}

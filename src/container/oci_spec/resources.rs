@@ -1,0 +1,90 @@
+//! Limits of a container, as cgroup v1 names them; the runtime converts them for v2.
+
+use serde_json::{Map, Value, json};
+
+use super::{SpecError, SpecInput, devices};
+use crate::container::host_config::{HostConfig, ThrottleDevice};
+
+pub(super) fn of(input: &SpecInput<'_>) -> Result<Value, SpecError> {
+    let host_config = &input.record.host_config;
+    let mut resources = json!({
+        "devices": devices::rules(input)?,
+        "memory": memory(host_config),
+        "cpu": cpu(host_config),
+    });
+    if let Some(limit) = host_config.pids_limit.filter(|limit| *limit != 0) {
+        resources["pids"] = json!({ "limit": if limit < 0 { -1 } else { limit } });
+    }
+    let block_io = block_io(host_config);
+    if block_io.as_object().is_some_and(|map| !map.is_empty()) {
+        resources["blockIO"] = block_io;
+    }
+    Ok(resources)
+}
+
+fn memory(host_config: &HostConfig) -> Value {
+    let mut map = Map::new();
+    positive(&mut map, "limit", host_config.memory);
+    positive(&mut map, "reservation", host_config.memory_reservation);
+    if host_config.memory_swap != 0 {
+        map.insert("swap".to_owned(), json!(host_config.memory_swap));
+    }
+    if let Some(swappiness) = host_config.memory_swappiness.filter(|value| *value >= 0) {
+        map.insert("swappiness".to_owned(), json!(swappiness));
+    }
+    if host_config.oom_kill_disable == Some(true) {
+        map.insert("disableOOMKiller".to_owned(), json!(true));
+    }
+    Value::Object(map)
+}
+
+fn cpu(host_config: &HostConfig) -> Value {
+    let mut map = Map::new();
+    positive(&mut map, "shares", host_config.cpu_shares);
+    positive(&mut map, "period", host_config.cpu_period);
+    if host_config.cpu_quota != 0 {
+        map.insert("quota".to_owned(), json!(host_config.cpu_quota));
+    }
+    if host_config.nano_cpus > 0 {
+        // A tenth of a second is the period that dockerd takes too.
+        map.insert("period".to_owned(), json!(100_000));
+        map.insert("quota".to_owned(), json!(host_config.nano_cpus / 10_000));
+    }
+    positive(&mut map, "realtimePeriod", host_config.cpu_realtime_period);
+    positive(&mut map, "realtimeRuntime", host_config.cpu_realtime_runtime);
+    for (key, set) in [("cpus", &host_config.cpuset_cpus), ("mems", &host_config.cpuset_mems)] {
+        if !set.is_empty() {
+            map.insert(key.to_owned(), json!(set));
+        }
+    }
+    Value::Object(map)
+}
+
+fn block_io(host_config: &HostConfig) -> Value {
+    let mut map = Map::new();
+    positive(&mut map, "weight", i64::from(host_config.blkio_weight));
+    for (key, list) in [
+        ("throttleReadBpsDevice", &host_config.blkio_device_read_bps),
+        ("throttleWriteBpsDevice", &host_config.blkio_device_write_bps),
+        ("throttleReadIOPSDevice", &host_config.blkio_device_read_iops),
+        ("throttleWriteIOPSDevice", &host_config.blkio_device_write_iops),
+    ] {
+        let devices: Vec<Value> = list.iter().flatten().filter_map(throttle).collect();
+        if !devices.is_empty() {
+            map.insert(key.to_owned(), json!(devices));
+        }
+    }
+    Value::Object(map)
+}
+
+fn throttle(device: &ThrottleDevice) -> Option<Value> {
+    let number = nix::sys::stat::stat(device.path.as_str()).ok()?.st_rdev;
+    let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
+    Some(json!({ "major": major, "minor": minor, "rate": device.rate }))
+}
+
+fn positive(map: &mut Map<String, Value>, key: &str, value: i64) {
+    if value > 0 {
+        map.insert(key.to_owned(), json!(value));
+    }
+}

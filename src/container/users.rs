@@ -1,0 +1,202 @@
+//! Who a process in a container is: `USER`, `--user` and `--group-add` against the container's own files.
+//!
+//! The files come from the image: they are read through the container's root, only if they are plain files, and only
+//! their first megabyte (a FIFO or a huge file must not hold the daemon up).
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use rustix::fs::{Mode, OFlags};
+use serde_json::{Value, json};
+
+use crate::base::sys::root_fs::Root;
+
+/// No passwd file that people wrote is larger.
+const LARGEST: u64 = 1 << 20;
+/// Ids beyond are not representable where the kernel takes signed numbers (CVE-2024-40635).
+const LAST_ID: u32 = i32::MAX as u32;
+
+/// A user that cannot be found; the texts are those of runc and containerd that dockerd passes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum UserError {
+    #[error("unable to find user {0}: no matching entries in passwd file")]
+    NoUser(String),
+    #[error("unable to find group {0}: no matching entries in group file")]
+    NoGroup(String),
+    #[error("uids and gids must be in range 0-2147483647")]
+    OutOfRange,
+}
+
+/// A user and its groups, as numbers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ResolvedUser {
+    pub uid: u32,
+    pub gid: u32,
+    pub groups: Vec<u32>,
+    /// For `HOME`.
+    pub home: String,
+}
+
+impl ResolvedUser {
+    /// `process.user` of the OCI runtime specification. The user's own group is always among the additional ones, so
+    /// that dropping it is not possible (CVE-2022-36109).
+    pub fn to_spec(&self) -> Value {
+        let mut groups = vec![self.gid];
+        groups.extend(self.groups.iter().copied().filter(|group| *group != self.gid));
+        json!({ "uid": self.uid, "gid": self.gid, "additionalGids": groups })
+    }
+}
+
+/// The container's `/etc/passwd` and `/etc/group`.
+#[derive(Default)]
+pub struct Accounts {
+    passwd: String,
+    group: String,
+}
+
+impl Accounts {
+    /// Reads them from a mounted root file system; what is missing or not a plain file is empty.
+    pub fn read(rootfs: &Path) -> Self {
+        let Ok(root) = Root::open(rootfs) else { return Self::default() };
+        Self { passwd: read(&root, "etc/passwd"), group: read(&root, "etc/group") }
+    }
+
+    /// Finds `user[:group]`, by name or number, with `extra` groups added.
+    pub fn resolve(&self, user: &str, extra: &[String]) -> Result<ResolvedUser, UserError> {
+        let (user, group) = match user.split_once(':') {
+            Some((user, group)) => (user, Some(group)),
+            None => (user, None),
+        };
+        let mut found = self.user(user)?;
+        let name = found.name.take();
+        let mut resolved = ResolvedUser { uid: found.uid, gid: found.gid, groups: vec![], home: found.home };
+        match group.filter(|group| !group.is_empty()) {
+            Some(group) => resolved.gid = self.group(group)?,
+            None => resolved.groups = name.map(|name| self.memberships(&name)).unwrap_or_default(),
+        }
+        for group in extra {
+            resolved.groups.push(self.group(group)?);
+        }
+        Ok(resolved)
+    }
+
+    fn user(&self, user: &str) -> Result<Entry, UserError> {
+        let number = user.parse::<u64>().ok();
+        let wanted = if user.is_empty() { Some(0) } else { number };
+        let matches = |entry: &Entry| match entry.name.as_deref() {
+            Some(name) if name == user => true,
+            _ => wanted == Some(u64::from(entry.uid)),
+        };
+        if let Some(entry) = self.passwd.lines().filter_map(Entry::parse).find(matches) {
+            return Ok(entry);
+        }
+        let uid = in_range(wanted.ok_or_else(|| UserError::NoUser(user.to_owned()))?)?;
+        Ok(Entry { name: None, uid, gid: 0, home: "/".to_owned() })
+    }
+
+    fn group(&self, group: &str) -> Result<u32, UserError> {
+        let named = self.group.lines().filter_map(group_line).find(|(name, _, _)| *name == group);
+        match (named, group.parse::<u64>()) {
+            (Some((_, gid, _)), _) => Ok(gid),
+            (None, Ok(number)) => in_range(number),
+            (None, Err(_)) => Err(UserError::NoGroup(group.to_owned())),
+        }
+    }
+
+    fn memberships(&self, user: &str) -> Vec<u32> {
+        let groups = self.group.lines().filter_map(group_line);
+        groups
+            .filter(|(_, _, members)| members.split(',').any(|name| name == user))
+            .map(|(_, gid, _)| gid)
+            .collect()
+    }
+}
+
+struct Entry {
+    name: Option<String>,
+    uid: u32,
+    gid: u32,
+    home: String,
+}
+
+impl Entry {
+    /// `name:password:uid:gid:comment:home:shell` (passwd(5)).
+    fn parse(line: &str) -> Option<Self> {
+        let fields: Vec<&str> = line.trim().split(':').collect();
+        let [name, _, uid, gid, ..] = fields[..] else { return None };
+        let home = fields.get(5).copied().filter(|home| !home.is_empty()).unwrap_or("/");
+        Some(Self {
+            name: Some(name.to_owned()),
+            uid: uid.parse().ok()?,
+            gid: gid.parse().ok()?,
+            home: home.to_owned(),
+        })
+    }
+}
+
+/// `name:password:gid:members` (group(5)).
+fn group_line(line: &str) -> Option<(&str, u32, &str)> {
+    let mut fields = line.trim().split(':');
+    let (name, _, gid) = (fields.next()?, fields.next()?, fields.next()?.parse().ok()?);
+    Some((name, gid, fields.next().unwrap_or_default()))
+}
+
+fn in_range(number: u64) -> Result<u32, UserError> {
+    u32::try_from(number).ok().filter(|id| *id <= LAST_ID).ok_or(UserError::OutOfRange)
+}
+
+fn read(root: &Root, path: &str) -> String {
+    let mut bytes = Vec::new();
+    // Not blocking on a FIFO, and then only if it turns out to be a plain file.
+    let Ok(fd) = root.open_in(Path::new(path), OFlags::RDONLY | OFlags::NONBLOCK, Mode::empty()) else {
+        return String::new();
+    };
+    let plain =
+        nix::sys::stat::fstat(fd.as_fd()).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFREG);
+    if plain && std::fs::File::from(fd).take(LARGEST).read_to_end(&mut bytes).is_err() {
+        bytes.clear();
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accounts() -> Accounts {
+        Accounts {
+            passwd: "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\nbroken\n"
+                .to_owned(),
+            group: "root:x:0:\nwheel:x:10:app,other\napp:x:1001:\n".to_owned(),
+        }
+    }
+
+    #[test]
+    fn users_are_found_by_name_and_number() {
+        for (user, extra, expected) in [
+            ("", &[][..], Ok((0, 0, vec![], "/root"))),
+            ("app", &[], Ok((1000, 1001, vec![10], "/home/app"))),
+            ("1000", &[], Ok((1000, 1001, vec![10], "/home/app"))),
+            ("app:wheel", &[], Ok((1000, 10, vec![], "/home/app"))),
+            ("app", &["wheel", "77"], Ok((1000, 1001, vec![10, 10, 77], "/home/app"))),
+            ("4711", &[], Ok((4711, 0, vec![], "/"))),
+            ("4711:5", &[], Ok((4711, 5, vec![], "/"))),
+            ("nobody", &[], Err(UserError::NoUser("nobody".to_owned()))),
+            ("app:nogroup", &[], Err(UserError::NoGroup("nogroup".to_owned()))),
+            ("2147483648", &[], Err(UserError::OutOfRange)),
+            ("0:4294967296", &[], Err(UserError::OutOfRange)),
+        ] {
+            let extra: Vec<String> = extra.iter().map(|group| (*group).to_owned()).collect();
+            let got = accounts().resolve(user, &extra);
+            let got = got.as_ref().map(|u| (u.uid, u.gid, u.groups.clone(), u.home.as_str()));
+            assert_eq!(got, expected.as_ref().map(|e| (e.0, e.1, e.2.clone(), e.3)), "{user}");
+        }
+    }
+
+    #[test]
+    fn the_own_group_is_always_among_the_groups() {
+        let user = ResolvedUser { uid: 1, gid: 2, groups: vec![2, 3], home: "/".to_owned() };
+        assert_eq!(user.to_spec()["additionalGids"], json!([2, 3]));
+    }
+}
