@@ -75,3 +75,6 @@ pub enum ArchiveError {
         flag: char,
     },
 }
+
+#[cfg(test)]
+mod tests;
