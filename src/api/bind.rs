@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use crate::api::call::{Incoming, Outcome};
 use crate::api::error::ApiError;
-use crate::api::handlers::{plugins, system};
+use crate::api::handlers::{networks, plugins, system};
 use crate::api::spec::{Operation, params};
 
 /// Boxed one by one: a single future of all handlers would have the size of the largest for every request.
@@ -31,6 +31,12 @@ macro_rules! bind {
 
 bind! {
     served {
+        NetworkCreate => networks::create,
+        NetworkDelete => networks::delete,
+        NetworkInspect => networks::inspect,
+        NetworkList => networks::list,
+        NetworkPrune => networks::prune,
+
         PluginDelete => plugins::delete,
         PluginDisable => plugins::disable,
         PluginEnable => plugins::enable,
@@ -113,12 +119,7 @@ bind! {
         VolumeUpdate,
         // Network
         NetworkConnect,
-        NetworkCreate,
-        NetworkDelete,
         NetworkDisconnect,
-        NetworkInspect,
-        NetworkList,
-        NetworkPrune,
         // Distribution
         DistributionInspect,
         // Session

@@ -14,6 +14,7 @@ use crate::api::moment::InvalidMoment;
 use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
+use crate::network::NetworkError;
 use crate::registry::RegistryError;
 
 /// A status code and dockerd's text.
@@ -160,6 +161,41 @@ fn registry_status(error: &RegistryError) -> StatusCode {
         | RegistryError::TooLarge { .. }
         | RegistryError::Mismatch { .. }
         | RegistryError::Certificates { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+impl From<NetworkError> for ApiError {
+    fn from(error: NetworkError) -> Self {
+        let status = match &error {
+            NetworkError::NotFound(_) | NetworkError::UnknownDriver(_) => StatusCode::NOT_FOUND,
+            NetworkError::Ambiguous { .. }
+            | NetworkError::AddressOutOfRange { .. }
+            | NetworkError::BridgeDisabled
+            | NetworkError::InvalidConfig(_)
+            | NetworkError::BadExtraHost(_)
+            | NetworkError::InvalidMac(_) => StatusCode::BAD_REQUEST,
+            NetworkError::NameInUse(_)
+            | NetworkError::PruneRunning
+            | NetworkError::NoSuchSandbox(_)
+            | NetworkError::AlreadyConnected(_) => StatusCode::CONFLICT,
+            NetworkError::Predefined(_)
+            | NetworkError::RemovePredefined(_)
+            | NetworkError::ActiveEndpoints { .. }
+            | NetworkError::PoolOverlap
+            | NetworkError::AddressInUse
+            | NetworkError::OneInstance(_)
+            | NetworkError::NoSwarm
+            | NetworkError::EndpointExists { .. }
+            | NetworkError::NotConnected { .. } => StatusCode::FORBIDDEN,
+            NetworkError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
+            NetworkError::NoFreePool
+            | NetworkError::NoFreeAddress { .. }
+            | NetworkError::NoHostGateway
+            | NetworkError::Publish { .. }
+            | NetworkError::Kernel { .. }
+            | NetworkError::Record(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::base::host::{self, Host};
 use crate::config::Config;
 use crate::events::{Event, EventBus, Subject};
+use crate::network::{self, NetworkError, Networks};
 use crate::registry::{Registry, RegistrySettings};
 
 /// The engine's parts.
@@ -20,6 +21,7 @@ pub struct Engine {
     pub host: Host,
     pub events: EventBus,
     pub registry: Arc<Registry>,
+    pub networks: Networks,
 }
 
 /// Why the engine cannot be opened.
@@ -27,6 +29,8 @@ pub struct Engine {
 pub enum OpenError {
     #[error("cannot read or make the engine's id")]
     Identity(#[source] io::Error),
+    #[error("cannot open the networks")]
+    Networks(#[source] NetworkError),
 }
 
 impl Engine {
@@ -34,7 +38,10 @@ impl Engine {
     pub fn open(config: Arc<Config>) -> Result<Arc<Self>, OpenError> {
         let id = identity::read_or_create(&config.data_root).map_err(OpenError::Identity)?;
         let registry = Registry::new(registry_settings(&config));
-        Ok(Arc::new(Self { id, config, host: Host::detect(), events: EventBus::default(), registry }))
+        let events = EventBus::default();
+        let networks =
+            Networks::open(network::Options::of(&config), events.clone()).map_err(OpenError::Networks)?;
+        Ok(Arc::new(Self { id, config, host: Host::detect(), events, registry, networks }))
     }
 
     /// Tells that the configuration was read again.
@@ -48,7 +55,9 @@ impl Engine {
     pub async fn recover(&self) {}
 
     /// Brings everything to rest: containers stop unless live restore is on.
-    pub async fn shutdown(&self) {}
+    pub async fn shutdown(&self) {
+        self.networks.settle().await;
+    }
 }
 
 fn registry_settings(config: &Config) -> RegistrySettings {

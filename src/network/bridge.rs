@@ -132,6 +132,15 @@ impl Inner {
         Ok(fabric.ready.values().map(|ready| ready.index).collect())
     }
 
+    /// Removes a network's bridge with its rules. A bridge that does not exist is no error.
+    pub(super) fn tear_down(&self, network: &Network) -> io::Result<()> {
+        let mut fabric = self.fabric();
+        if fabric.ready.remove(&network.id).is_some() && self.options.bridge.firewall {
+            self.lay_down(&fabric)?;
+        }
+        link::delete(&Socket::open(Family::Route)?, &[Settings::of(network).name])
+    }
+
     /// Opens the ways to published ports.
     pub(super) fn publish(&self, publications: &[Publication]) -> io::Result<()> {
         let fabric = self.fabric();
@@ -170,7 +179,9 @@ impl Inner {
         let forwards = self.options.bridge.ip_forward && fs::read_to_string(FORWARDING)?.trim() == "0";
         if forwards {
             fs::create_dir_all(&self.options.netns_dir)?;
-            fs::write(self.transit_mark(), "")?;
+            if !self.options.bridge.ip_forward_no_drop {
+                fs::write(self.transit_mark(), "")?;
+            }
         }
         if self.options.bridge.firewall {
             self.lay_down(fabric)?;

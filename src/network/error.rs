@@ -37,7 +37,7 @@ pub enum NetworkError {
     BridgeDisabled,
     #[error("could not find plugin {0} in v1 plugin registry: plugin not found")]
     UnknownDriver(String),
-    #[error("invalid network config: {0}")]
+    #[error("invalid network config:\n{0}")]
     InvalidConfig(InvalidConfig),
     #[error("bad format for add-host: {0:?}")]
     BadExtraHost(String),
@@ -55,8 +55,17 @@ pub enum NetworkError {
     NotConnected { container: String, network: String },
     #[error("driver failed programming external connectivity on endpoint {name} ({endpoint}): {cause}")]
     Publish { name: String, endpoint: EndpointId, cause: PublishError },
-    #[error("failed to set up container networking: {0}")]
-    Setup(Box<NetworkError>),
+    #[error("only one instance of \"{0}\" network is allowed")]
+    OneInstance(String),
+    #[error(
+        "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" to connect this node \
+         to swarm and try again."
+    )]
+    NoSwarm,
+    #[error("a prune operation is already running")]
+    PruneRunning,
+    #[error("slipway does not support {0} yet")]
+    Unsupported(&'static str),
     /// The kernel refused a step.
     #[error("{step}: {source}")]
     Kernel { step: &'static str, source: io::Error },
@@ -86,8 +95,8 @@ impl std::fmt::Display for AmbiguousOn {
 pub enum InvalidConfig {
     #[error("network name must not be empty")]
     NoName,
-    #[error("invalid subnet {0}: {1}")]
-    Subnet(String, String),
+    #[error("invalid subnet {0}: invalid CIDR block notation")]
+    Subnet(String),
     #[error("invalid subnet {subnet}: it should be {network}")]
     HostBits { subnet: IpNet, network: IpNet },
     #[error("invalid gateway {0}: parent subnet is {1}")]
@@ -98,8 +107,12 @@ pub enum InvalidConfig {
     Auxiliary(String, IpNet),
     #[error("every ipam-config entry must have a subnet")]
     NoSubnet,
-    #[error("option {key}={value} is not understood")]
-    Option { key: String, value: String },
+    #[error("invalid subnet {0}: IPv6 is disabled for this network")]
+    DisabledFamily(IpNet),
+    #[error("IPv4 or IPv6 must be enabled")]
+    NoFamily,
+    #[error("bridge name {0:?} is longer than 15 bytes")]
+    LongBridgeName(String),
 }
 
 /// Why a port could not be published.
@@ -136,10 +149,10 @@ mod tests {
             (NetworkError::NotFound("x".into()), "network x not found".to_owned()),
             (NetworkError::NameInUse("x".into()), "network with name x already exists".into()),
             (
-                NetworkError::Setup(Box::new(publish)),
+                publish,
                 format!(
-                    "failed to set up container networking: driver failed programming external connectivity on \
-                     endpoint web ({endpoint}): Bind for 0.0.0.0:80 failed: port is already allocated"
+                    "driver failed programming external connectivity on endpoint web ({endpoint}): \
+                     Bind for 0.0.0.0:80 failed: port is already allocated"
                 ),
             ),
         ] {

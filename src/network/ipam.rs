@@ -17,6 +17,16 @@ pub(super) struct Pool {
     taken: BTreeSet<u128>,
 }
 
+/// How much of a subnet is in use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SubnetUsage {
+    pub subnet: IpNet,
+    /// Addresses that nobody else can have, the network's own among them.
+    pub in_use: u64,
+    /// Addresses left in the range from which they are given.
+    pub available: u64,
+}
+
 /// Why an address was not given.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
@@ -70,6 +80,18 @@ impl Pool {
             return Err(Refused::OutOfRange);
         }
         if self.taken.insert(number(ip)) { Ok(()) } else { Err(Refused::Taken) }
+    }
+
+    /// How much is in use.
+    pub fn usage(&self) -> SubnetUsage {
+        let (first, last) = (number(self.range.network()), number(self.range.broadcast()));
+        let size = (last - first).saturating_add(1);
+        let available = size.saturating_sub(self.taken.range(first..=last).count() as u128);
+        SubnetUsage {
+            subnet: self.subnet,
+            in_use: self.taken.len() as u64,
+            available: u64::try_from(available).unwrap_or(u64::MAX),
+        }
     }
 
     /// Gives an address back.

@@ -6,7 +6,9 @@ use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use super::testing::{Host, request};
-use super::{LiveSandbox, NetworkMode, Networks, PortRequest, Sandbox, SandboxRequest};
+use super::{
+    LiveSandbox, NetworkError, NetworkMode, NetworkSpec, Networks, PortRequest, Sandbox, SandboxRequest,
+};
 use crate::base::sys::netns;
 
 /// Connects and returns the address that the server saw.
@@ -210,5 +212,94 @@ fn a_bridge_that_somebody_removed_is_made_again() {
         Host::command("ip link del docker0").unwrap();
         connect(networks, &request(host.dir(), NetworkMode::Bridge));
         assert!(Host::command("ip addr show docker0").unwrap().contains("172.17.0.1/16"));
+    });
+}
+
+#[test]
+fn user_defined_networks_are_isolated_and_leave_nothing() {
+    let host = Host::new();
+    host.run(|networks| {
+        let create = |name: &str| {
+            let spec = NetworkSpec { name: name.into(), ..NetworkSpec::default() };
+            networks.inner.create(spec).unwrap()
+        };
+        let (a, b) = (create("net-a"), create("net-b"));
+        assert_eq!(b.ipam.subnets[0].subnet.to_string(), "172.19.0.0/16");
+        let on = |network: &str| {
+            let mode = NetworkMode::User(network.into());
+            connect(networks, &SandboxRequest { name: network.into(), ..publishing_on(&host, mode) })
+        };
+        let ((first, first_inside), (_, second_inside)) = (on("net-a"), on("net-b"));
+        let server = serve(&first_inside, 80);
+        let port = first.ports.values().flatten().flatten().next().unwrap().host_port;
+        let from_b = |to: String| netns::enter(&second_inside, || reach(&server, &to));
+        assert!(from_b("172.18.0.2:80".into()).is_err(), "networks are not isolated");
+        from_b(format!("172.19.0.1:{port}")).unwrap();
+        let error = networks.inner.remove("net-a").unwrap_err().to_string();
+        assert!(error.starts_with(
+            "error while removing network: network net-a has active endpoints (name:\"net-a\" id:\""
+        ));
+        for network in [&a, &b] {
+            for member in networks.members(&network.id) {
+                networks.inner.disconnect(&member.container, &Sandbox::default());
+            }
+            networks.inner.remove(network.id.as_str()).unwrap();
+        }
+        networks.inner.settle();
+        assert_eq!(Host::command("ip -o link show type bridge").unwrap(), "");
+        assert!(matches!(networks.inner.resolve("net-a"), Err(NetworkError::NotFound(_))));
+        let again =
+            networks.inner.create(NetworkSpec { name: "net-a".into(), ..NetworkSpec::default() }).unwrap();
+        assert_eq!(again.ipam.subnets[0].subnet.to_string(), "172.18.0.0/16");
+        let twice = networks.inner.create(NetworkSpec { name: "net-a".into(), ..NetworkSpec::default() });
+        assert_eq!(twice.unwrap_err().to_string(), "network with name net-a already exists");
+    });
+    host.run(|networks| {
+        assert_eq!(networks.resolve("net-a").unwrap().ipam.subnets[0].subnet.to_string(), "172.18.0.0/16")
+    });
+}
+
+fn publishing_on(host: &Host, mode: NetworkMode) -> SandboxRequest {
+    SandboxRequest { mode, ..publishing(host, "web", "80", "") }
+}
+
+#[test]
+fn an_internal_network_reaches_nothing_outside() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    host.run(|networks| {
+        let spec = NetworkSpec { name: "inner".into(), internal: true, ..NetworkSpec::default() };
+        networks.inner.create(spec).unwrap();
+        let (sandbox, inside) = connect(networks, &publishing_on(&host, NetworkMode::User("inner".into())));
+        assert!(sandbox.ports.values().all(Option::is_none));
+        let server = netns::enter(&outside, || TcpListener::bind("192.0.2.2:80")).unwrap();
+        let _ = netns::enter(&inside, || Host::command("ip route add default via 172.18.0.1"));
+        assert!(netns::enter(&inside, || reach(&server, "192.0.2.2:80")).is_err());
+    });
+}
+
+#[test]
+fn ipv6_networks_publish_both_families() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    netns::enter(&outside, || Host::command("ip addr add 2001:db8::2/64 dev wire nodad")).unwrap();
+    host.run(|networks| {
+        Host::command("ip addr add 2001:db8::1/64 dev wire nodad; sysctl -qw net.ipv6.conf.all.forwarding=1")
+            .unwrap();
+        let spec = NetworkSpec { name: "six".into(), ipv6: Some(true), ..NetworkSpec::default() };
+        networks.inner.create(spec).unwrap();
+        let mut request = publishing_on(&host, NetworkMode::User("six".into()));
+        request.ports[0].host = "8080".parse().unwrap();
+        let (sandbox, inside) = connect(networks, &request);
+        let bindings: Vec<_> =
+            sandbox.ports.values().flatten().flatten().map(|b| b.host_ip.to_string()).collect();
+        assert_eq!(bindings, ["0.0.0.0", "::"]);
+        let server = netns::enter(&inside, || TcpListener::bind("[::]:80")).unwrap();
+        // The kernel may still be at work on the new addresses, and repeats a question for a neighbour after a second.
+        let mut tries = (0..10).map(|_| netns::enter(&outside, || reach(&server, "[2001:db8::1]:8080")));
+        let seen = tries.find_map(Result::ok).unwrap();
+        assert_eq!(seen.to_string(), "2001:db8::2");
+        let seen = netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).unwrap();
+        assert_eq!(seen.to_string(), "::ffff:192.0.2.2");
     });
 }

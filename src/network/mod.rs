@@ -18,6 +18,7 @@ mod ipam;
 #[cfg(test)]
 mod kernel_tests;
 mod link;
+mod manage;
 mod model;
 mod options;
 mod plan;
@@ -36,6 +37,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 pub use error::{AmbiguousOn, InvalidConfig, NetworkError, PublishError};
+pub use ipam::SubnetUsage;
+pub use manage::{NetworkSpec, SubnetSpec};
 pub use model::{Driver, Ipam, Network, Subnet, is_predefined};
 pub use options::{AddressPool, BridgeOptions, DnsOptions, Labels, Options};
 pub use port::{ContainerPort, HostPorts, InvalidPort, PortBinding, PortMap, PortRequest, Protocol};
@@ -46,7 +49,7 @@ pub use sandbox::{
 
 use crate::base::id::{ContainerId, NetworkId};
 use crate::base::time::Timestamp;
-use crate::events::EventBus;
+use crate::events::{Event, EventBus, Subject};
 use bridge::{Fabric, Taken};
 use ipam::Pool;
 use publish::PortTable;
@@ -62,10 +65,12 @@ pub struct Networks {
 struct Inner {
     options: Options,
     events: EventBus,
+    store: Store,
     state: Mutex<State>,
     /// Held while a bridge is set up, which happens once.
     fabric: Mutex<Fabric>,
     reaper: Reaper,
+    pruning: tokio::sync::Mutex<()>,
 }
 
 /// Held for look-ups and book-keeping only, never across a system call that can wait.
@@ -120,7 +125,8 @@ impl Networks {
         let mut state = State::default();
         networks.into_iter().for_each(|network| state.add(network));
         let (state, fabric, reaper) = (Mutex::new(state), Mutex::default(), Reaper::default());
-        Ok(Self { inner: Arc::new(Inner { options, events, state, fabric, reaper }) })
+        let pruning = tokio::sync::Mutex::default();
+        Ok(Self { inner: Arc::new(Inner { options, events, store, state, fabric, reaper, pruning }) })
     }
 
     /// Finds a network by full id, then exact name, then unique prefix of an id.
@@ -150,6 +156,38 @@ impl Networks {
             .collect()
     }
 
+    /// Makes a network, durable before this returns.
+    pub async fn create(&self, spec: NetworkSpec) -> Result<Arc<Network>, NetworkError> {
+        self.blocking(move |inner| inner.create(spec)).await
+    }
+
+    /// Removes a network that no running container is attached to.
+    pub async fn remove(&self, term: &str) -> Result<(), NetworkError> {
+        let term = term.to_owned();
+        self.blocking(move |inner| inner.remove(&term)).await
+    }
+
+    /// Removes the networks that nobody uses, as far as `wanted` says; returns their names.
+    pub async fn prune(&self, wanted: impl Fn(&Network) -> bool) -> Result<Vec<String>, NetworkError> {
+        let _one_at_a_time = self.inner.pruning.try_lock().map_err(|_| NetworkError::PruneRunning)?;
+        let mut removed = Vec::new();
+        for network in self.list().into_iter().filter(|n| !n.is_predefined() && wanted(n)) {
+            match self.remove(network.id.as_str()).await {
+                Ok(()) => removed.push(network.name.clone()),
+                Err(NetworkError::ActiveEndpoints { .. } | NetworkError::NotFound(_)) => {}
+                Err(error) => tracing::warn!(network = network.name, %error, "network not pruned"),
+            }
+        }
+        self.inner.events.publish(Event::now(Subject::Network, "prune", "").with("reclaimed", "0"));
+        Ok(removed)
+    }
+
+    /// How many addresses of each subnet are in use, and how many are left to be given.
+    pub fn usage(&self, id: &NetworkId) -> Vec<SubnetUsage> {
+        let state = self.inner.state();
+        state.pools.get(id).into_iter().flatten().map(Pool::usage).collect()
+    }
+
     /// Takes over the sandboxes of containers that run, and removes kernel objects that none of them owns. Call once,
     /// before the first [`connect`](Self::connect).
     pub async fn recover(&self, live: Vec<LiveSandbox>) -> Result<(), NetworkError> {
@@ -163,7 +201,7 @@ impl Networks {
         let inner = self.inner.clone();
         tokio::task::spawn_blocking(move || {
             let container = request.container.clone();
-            let connected = inner.connect(request).map_err(|e| NetworkError::Setup(Box::new(e)));
+            let connected = inner.connect(request);
             if let Err(Ok(sandbox)) = reply.send(connected) {
                 inner.disconnect(&container, &sandbox);
             }

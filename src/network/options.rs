@@ -1,10 +1,12 @@
 //! What the daemon's configuration says of networks, as validated data.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+
+use crate::config::{BridgeConfig, Cidr, Config};
 
 /// Everything [`Networks::open`](super::Networks::open) needs.
 #[derive(Clone, Debug)]
@@ -21,6 +23,64 @@ pub struct Options {
     pub address_pools: Vec<AddressPool>,
 }
 
+impl Options {
+    /// What the daemon was started with.
+    pub fn of(config: &Config) -> Self {
+        let dns = DnsOptions {
+            servers: config.dns.clone(),
+            search: config.dns_search.clone(),
+            options: config.dns_opts.clone(),
+        };
+        let pool =
+            |pool: &crate::config::AddressPool| Some(AddressPool { base: net(&pool.base)?, size: pool.size });
+        Self {
+            state_dir: config.data_root.join("network"),
+            netns_dir: config.exec_root.join("netns"),
+            bridge: BridgeOptions::of(&config.bridge),
+            dns,
+            host_gateway: config.host_gateway_ips.clone(),
+            address_pools: config.default_address_pools.iter().filter_map(pool).collect(),
+        }
+    }
+}
+
+impl BridgeOptions {
+    fn of(config: &BridgeConfig) -> Self {
+        let v4 = |cidr: &Option<Cidr>| match cidr.as_ref().and_then(net) {
+            Some(IpNet::V4(net)) => Some(net),
+            _ => None,
+        };
+        let v6 = |cidr: &Option<Cidr>| match cidr.as_ref().and_then(net) {
+            Some(IpNet::V6(net)) => Some(net),
+            _ => None,
+        };
+        let disabled = config.name.as_deref() == Some("none");
+        Self {
+            name: config.name.clone().filter(|_| !disabled),
+            disabled,
+            bip: v4(&config.bip),
+            bip6: v6(&config.bip6),
+            fixed_cidr: v4(&config.fixed_cidr),
+            fixed_cidr6: v6(&config.fixed_cidr_v6),
+            default_gateway: config
+                .default_gateway
+                .and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }),
+            ipv6: config.ipv6,
+            mtu: config.mtu,
+            icc: config.icc,
+            default_binding: config.ip,
+            firewall: config.iptables,
+            ip_forward: config.ip_forward,
+            ip_forward_no_drop: config.ip_forward_no_drop,
+            ip_masq: config.ip_masq,
+        }
+    }
+}
+
+fn net(cidr: &Cidr) -> Option<IpNet> {
+    IpNet::new(cidr.address, cidr.prefix).ok()
+}
+
 /// The default bridge, as dockerd's flags describe it.
 #[derive(Clone, Debug)]
 pub struct BridgeOptions {
@@ -35,18 +95,18 @@ pub struct BridgeOptions {
     pub fixed_cidr: Option<Ipv4Net>,
     pub fixed_cidr6: Option<Ipv6Net>,
     pub default_gateway: Option<Ipv4Addr>,
-    pub default_gateway6: Option<Ipv6Addr>,
     pub ipv6: bool,
     pub mtu: u32,
     /// Whether containers of the default bridge reach each other.
     pub icc: bool,
     /// The address to which ports are published when the request names none.
     pub default_binding: IpAddr,
-    /// Whether packet filter rules may be set (`--iptables`, `--ip6tables`).
+    /// Whether packet filter rules may be set (`--iptables`).
     pub firewall: bool,
-    pub firewall6: bool,
     /// Whether the kernel's forwarding is switched on if it is off.
     pub ip_forward: bool,
+    /// Whether the host may then forward for others too.
+    pub ip_forward_no_drop: bool,
     pub ip_masq: bool,
 }
 
@@ -60,14 +120,13 @@ impl Default for BridgeOptions {
             fixed_cidr: None,
             fixed_cidr6: None,
             default_gateway: None,
-            default_gateway6: None,
             ipv6: false,
             mtu: 1500,
             icc: true,
             default_binding: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             firewall: true,
-            firewall6: true,
             ip_forward: true,
+            ip_forward_no_drop: false,
             ip_masq: true,
         }
     }

@@ -48,6 +48,14 @@ impl Store {
         durable::write_config(&self.path(&network.id), &serde_json::to_vec(network)?)
     }
 
+    /// Removes a record; a missing one is no error.
+    pub fn remove(&self, id: &NetworkId) -> io::Result<()> {
+        match fs::remove_file(self.path(id)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => durable::sync_dir(&self.dir),
+        }
+    }
+
     fn path(&self, id: &NetworkId) -> PathBuf {
         self.dir.join(format!("{id}.json"))
     }

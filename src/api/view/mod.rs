@@ -3,4 +3,5 @@
 pub mod event;
 pub mod info;
 pub mod log;
+pub mod network;
 pub mod version;
