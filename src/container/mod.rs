@@ -4,6 +4,7 @@ pub mod config;
 pub mod create;
 pub mod host_config;
 pub mod lenient;
+pub mod names;
 pub mod oci_spec;
 pub mod record;
 pub mod seccomp;

@@ -64,6 +64,10 @@ const KNOWN: &[(&str, &str)] = &[
     ("HostConfig.OomKillDisable", "null where the kernel cannot do it (cgroup v2)"),
     ("HostConfig.MemorySwappiness", "null is unset"),
     ("HostConfig.Init", "null is the daemon's default"),
+    ("HostConfig.PidsLimit", "null is unset"),
+    ("HostConfig.RestartPolicy.Name", "`no` in every version; specifications before 1.42 leave it out"),
+    ("ContainerInspect.ExecIDs", "null or a list in every version; specifications before 1.38 say text"),
+    ("NetworkSettings.Ports", "a map in every version; specifications before 1.32 say list"),
 ];
 
 /// Checks the response to `method` and `target` (path with version prefix and query). Streams of JSON documents are

@@ -91,6 +91,11 @@ impl Check {
         if let Some(name) = shape.get("ref").and_then(Value::as_str) {
             return self.definition(name, value);
         }
+        if let Some([only]) = shape.get("all").and_then(Value::as_array).map(Vec::as_slice)
+            && shape.get("fields").is_none()
+        {
+            return self.value(only, value);
+        }
         match kind(shape) {
             "array" => self.array(shape, value),
             "object" => self.object(shapes, value),

@@ -1,5 +1,6 @@
 //! What clients read: the engine's objects as Docker's JSON, with explicit rules for null, empty and absent.
 
+pub mod container;
 pub mod event;
 pub mod info;
 pub mod log;
