@@ -3,8 +3,8 @@
 //! ```text
 //! <root>/layers/<chain id>/fs           the layer as overlayfs wants it (whiteouts are devices 0/0)
 //! <root>/layers/<chain id>/layer.json   sizes, diff id, and the boot it was written in
-//! <root>/layers/.new-<chain id>-<n>/    being unpacked; deleted at start-up
-//! <root>/layers/.gone-<chain id>        being removed; deleted at start-up
+//! <root>/layers/.new-<chain id>-<x>     being unpacked; deleted at start-up
+//! <root>/layers/.gone-<chain id>-<x>    being deleted; start-up goes on with it
 //! <root>/synced/<chain id>              empty: this layer is on disk to stay
 //! ```
 //!
@@ -18,6 +18,7 @@ pub mod decompress;
 mod mounts;
 mod pipe;
 mod store;
+mod trash;
 mod writer;
 
 pub use chain::{ChainId, chain_ids};

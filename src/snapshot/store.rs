@@ -5,15 +5,15 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use serde::{Deserialize, Serialize};
 
+use super::trash::Trash;
 use super::{ChainId, LayerWriter, SnapshotError};
 use crate::base::digest::Digest;
 use crate::base::durable;
-use crate::base::sys::root_fs::remove_tree;
+use crate::base::id::random_hex_id;
 use crate::crash_point;
 
 /// What is known of a layer.
@@ -48,7 +48,7 @@ pub struct Snapshots {
 pub(super) struct Store {
     pub(super) root: PathBuf,
     layers: RwLock<HashMap<ChainId, LayerInfo>>,
-    next: AtomicU64,
+    pub(super) trash: Trash,
     /// The result of a trial mount, made when a mount failed.
     pub(super) supported: OnceLock<Result<(), i32>>,
 }
@@ -60,13 +60,14 @@ impl Snapshots {
         let store = Store {
             root: std::path::absolute(root).map_err(SnapshotError::store("opening", root))?,
             layers: RwLock::default(),
-            next: AtomicU64::new(0),
+            trash: Trash::default(),
             supported: OnceLock::new(),
         };
         let dirs = [(store.layers_dir(), 0o700), (store.synced_dir(), 0o700), (store.empty_dir(), 0o755)];
         for (dir, mode) in dirs {
             create_dir(&dir, mode).map_err(SnapshotError::store("creating", &dir))?;
         }
+        spread(&store.layers_dir());
         store.load()?;
         Ok(Self { store: Arc::new(store) })
     }
@@ -124,7 +125,8 @@ impl Snapshots {
         dir.sync_all().map_err(failed())
     }
 
-    /// Removes a layer. Nothing may have it mounted, and no layer on top of it may stay: the caller knows both.
+    /// Removes a layer: it is gone at once, its space comes back in the background. Nothing may have it mounted, and no
+    /// layer on top of it may stay: the caller knows both.
     pub fn remove(&self, chain: &ChainId) -> Result<(), SnapshotError> {
         self.store.write().remove(chain).ok_or(SnapshotError::NotFound(*chain))?;
         let mark = self.store.mark(chain);
@@ -135,9 +137,11 @@ impl Snapshots {
             _ => {}
         }
         let dir = self.store.layer_dir(chain);
-        let gone = durable::retire_dir(&dir).map_err(SnapshotError::store("retiring", &dir))?;
+        let gone = self.store.aside(durable::GONE, chain);
+        fs::rename(&dir, &gone).map_err(SnapshotError::store("retiring", &dir))?;
         crash_point!("snapshot.retired");
-        remove_tree(&gone).map_err(SnapshotError::store("removing", gone))
+        self.store.trash.dispose(gone);
+        Ok(())
     }
 }
 
@@ -157,8 +161,13 @@ impl Store {
 
     /// Where a layer is built; a name of its own for each writer, so that two may build the same layer.
     pub(super) fn building(&self, chain: &ChainId) -> PathBuf {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.layers_dir().join(format!("{}{}-{number}", durable::NEW, chain.digest().hex()))
+        self.aside(durable::NEW, chain)
+    }
+
+    /// A name that never was: one may still be deleted when the same layer comes and goes again, and ext4 chooses
+    /// where on the disk by it (see `spread`).
+    fn aside(&self, prefix: &str, chain: &ChainId) -> PathBuf {
+        self.layers_dir().join(format!("{prefix}{}-{}", chain.digest().hex(), &random_hex_id()[..12]))
     }
 
     /// Renames a built layer into place. False if it was there already.
@@ -220,9 +229,21 @@ impl Store {
                 Some((chain, info)) => {
                     layers.insert(chain, info);
                 }
-                None => remove_tree(&path).map_err(SnapshotError::store("removing", path))?,
+                None => self.discard(path, chain)?,
             }
         }
+        Ok(())
+    }
+
+    /// Deletes a directory that is no layer: half-built, half-deleted, or not trusted after a power cut.
+    fn discard(&self, path: PathBuf, chain: Option<ChainId>) -> Result<(), SnapshotError> {
+        let Some(chain) = chain else {
+            self.trash.dispose(path);
+            return Ok(());
+        };
+        let gone = self.aside(durable::GONE, &chain);
+        fs::rename(&path, &gone).map_err(SnapshotError::store("retiring", path))?;
+        self.trash.dispose(gone);
         Ok(())
     }
 
@@ -248,4 +269,18 @@ fn create_dir(dir: &Path, mode: u32) -> io::Result<()> {
     }
     fs::DirBuilder::new().recursive(true).create(dir)?;
     fs::set_permissions(dir, fs::Permissions::from_mode(mode))
+}
+
+/// Tells ext4 to put each layer into another block group, as it does with top-level directories (chattr(1), `T`).
+/// Next to the files of a layer that was just deleted, making new ones is slow: for minutes ext4 looks for inodes that
+/// were not used recently, one by one. Measured when pulling 10,000 files after removing as many: 0.6 s instead of
+/// 14 s. Other file systems refuse, and do not need it.
+fn spread(layers: &Path) {
+    let spread = fs::File::open(layers).and_then(|dir| {
+        let flags = rustix::fs::ioctl_getflags(&dir)?;
+        Ok(rustix::fs::ioctl_setflags(&dir, flags | rustix::fs::IFlags::TOPDIR)?)
+    });
+    if let Err(error) = spread {
+        tracing::debug!(path = %layers.display(), %error, "layers cannot be spread over the file system");
+    }
 }

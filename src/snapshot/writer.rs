@@ -15,7 +15,7 @@ use super::store::{LayerInfo, Store};
 use super::{ChainId, SnapshotError};
 use crate::base::archive::Reader;
 use crate::base::digest::Digest;
-use crate::base::sys::root_fs::{Root, remove_tree};
+use crate::base::sys::root_fs::Root;
 use crate::crash_point;
 
 /// What [`LayerWriter::apply`] unpacked.
@@ -119,12 +119,8 @@ impl LayerWriter {
 
 impl Drop for LayerWriter {
     fn drop(&mut self) {
-        if self.committed {
-            return;
-        }
-        if let Err(error) = remove_tree(&self.building) {
-            // The next start deletes it.
-            tracing::warn!(path = %self.building.display(), %error, "a half-built layer stays behind");
+        if !self.committed {
+            self.store.trash.dispose(std::mem::take(&mut self.building));
         }
     }
 }

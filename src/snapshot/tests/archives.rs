@@ -133,12 +133,22 @@ impl Bench {
 
     /// The error of a layer that must not unpack. Nothing of it may be left.
     pub(super) fn refuse(&self, archive: Archive) -> SnapshotError {
-        let layers = || fs::read_dir(self.dir.path().join("store/layers")).unwrap().count();
-        let before = layers();
+        let before = self.snapshots.list().len();
         let error = self.try_layer(&archive.bytes(), &[]).unwrap_err();
-        assert_eq!(layers(), before, "a refused layer leaves nothing behind");
+        assert_eq!(self.snapshots.list().len(), before);
+        self.wait_for_layers(before);
         self.assert_untouched();
         error
+    }
+
+    /// Waits until nothing else than `count` layers is on disk.
+    pub(super) fn wait_for_layers(&self, count: usize) {
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+        let on_disk = || fs::read_dir(self.dir.path().join("store/layers")).unwrap().count();
+        while on_disk() != count {
+            assert!(std::time::Instant::now() < deadline, "{} directories instead of {count}", on_disk());
+            std::thread::yield_now();
+        }
     }
 
     /// What lies outside of the store is as it was.

@@ -19,7 +19,7 @@ fn committed_layers_are_found_again_and_rests_are_swept() {
     assert_eq!(again.list(), [layer]);
     assert_eq!(again.find(&layer), bench.snapshots.find(&layer));
     assert_eq!(again.usage(&layer), 8192);
-    assert_eq!(fs::read_dir(layers).unwrap().count(), 1);
+    bench.wait_for_layers(1);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn two_writers_of_one_layer_leave_one_layer() {
         writer.commit().unwrap();
     }
     assert_eq!(bench.snapshots.list(), [chain]);
-    assert_eq!(fs::read_dir(bench.dir.path().join("store/layers")).unwrap().count(), 1);
+    bench.wait_for_layers(1);
 }
 
 #[test]
