@@ -24,7 +24,7 @@ const FOREIGN: [&str; 2] = ["engine-id", "image/overlay2"];
 /// Makes and locks both roots. Their mode lets the daemon's group look up paths and nobody else (CVE-2021-41091).
 pub fn prepare(config: &Config) -> Result<Roots, StartError> {
     let foreign = |name: &&str| config.data_root.join(name).exists() && !config.data_root.join(LOCK).exists();
-    if FOREIGN.iter().any(|name| foreign(name)) {
+    if FOREIGN.iter().any(foreign) {
         return Err(StartError::ForeignRoot(config.data_root.clone()));
     }
     Ok(Roots { _data: claim(&config.data_root, 0o710)?, _exec: claim(&config.exec_root, 0o711)? })
