@@ -47,7 +47,9 @@ pub fn check_name(name: &str) -> Result<(), Refused> {
 
 /// Which options may be given together.
 pub fn check(options: &BTreeMap<String, String>) -> Result<(), Refused> {
-    if let Some(unknown) = options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device" | "size")) {
+    if let Some(unknown) =
+        options.keys().find(|key| !matches!(key.as_str(), "type" | "o" | "device" | "size"))
+    {
         return Err(Refused::Option(unknown.clone()));
     }
     if let Some(size) = options.get("size")
@@ -169,7 +171,9 @@ fn resolve_address(data: &str) -> io::Result<String> {
     let resolved = data.split(',').map(|option| match option.strip_prefix("addr=") {
         Some(host) if host.parse::<std::net::IpAddr>().is_err() => {
             let address = (host, 0).to_socket_addrs()?.next();
-            let unknown = || io::Error::new(io::ErrorKind::NotFound, "error resolving passed in network volume address");
+            let unknown = || {
+                io::Error::new(io::ErrorKind::NotFound, "error resolving passed in network volume address")
+            };
             Ok(format!("addr={}", address.ok_or_else(unknown)?.ip()))
         }
         _ => Ok(option.to_owned()),

@@ -132,7 +132,8 @@ impl Volumes {
             None => {
                 let data = self.root.join(&name).join(DATA);
                 let volume = Volume { name, options, labels, created: Timestamp::now(), mountpoint: data };
-                self.write(&volume).map_err(|source| VolumeError::Io { path: volume.mountpoint.clone(), source })?;
+                self.write(&volume)
+                    .map_err(|source| VolumeError::Io { path: volume.mountpoint.clone(), source })?;
                 self.index.insert(volume)
             }
         };
@@ -191,7 +192,12 @@ impl Volumes {
 
     /// Prepares a volume for a container that starts: its file system is mounted if it has one of its own. Returns
     /// the directory to show the container.
-    pub fn mount(&self, name: &str, user: &ContainerId, seen: &MountedAs<'_>) -> Result<PathBuf, VolumeError> {
+    pub fn mount(
+        &self,
+        name: &str,
+        user: &ContainerId,
+        seen: &MountedAs<'_>,
+    ) -> Result<PathBuf, VolumeError> {
         let _name = self.names.lock(name);
         let volume = self.get(name)?;
         if volume.needs_mount() && self.index.mounts(name) == Mounts::None {
