@@ -14,7 +14,11 @@ use nix::sched::{CloneFlags, setns};
 
 use super::poll::eventually;
 
-const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/sandbox");
+/// `scripts/sandbox` of the source tree, or of the copy that `COMPAT_ROOT` names where that is not at hand.
+fn script() -> PathBuf {
+    let root = std::env::var_os("COMPAT_ROOT").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&root).join("scripts/sandbox")
+}
 
 /// A place to run one engine and its clients in.
 pub struct Sandbox {
@@ -33,7 +37,9 @@ impl Sandbox {
         fs::create_dir(&dir).unwrap();
         // The keeper must not outlive this process, whatever ends it.
         let mut keeper = Command::new("setpriv")
-            .args(["--pdeathsig", "KILL", SCRIPT, "hold", &name])
+            .args(["--pdeathsig", "KILL"])
+            .arg(script())
+            .args(["hold", &name])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()
@@ -62,7 +68,7 @@ impl Sandbox {
 
     /// A command that runs inside; arguments may be added.
     pub fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(SCRIPT);
+        let mut command = Command::new(script());
         command.args(["enter", &self.name, &self.init.to_string(), program]).current_dir(&self.dir);
         command
     }
@@ -99,7 +105,7 @@ impl Drop for Sandbox {
         if !std::thread::panicking() {
             eventually("the sandbox has ended", gone);
         }
-        let _ = Command::new(SCRIPT).args(["remove", &self.name]).status();
+        let _ = Command::new(script()).args(["remove", &self.name]).status();
         if std::env::var_os("COMPAT_KEEP").is_none() {
             let _ = fs::remove_dir_all(&self.dir);
         }

@@ -12,6 +12,7 @@ mod logs;
 mod network;
 mod pull;
 mod run;
+mod sdk;
 mod server;
 mod session;
 mod volumes;
