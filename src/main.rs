@@ -8,6 +8,7 @@ fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     match args.next().as_deref() {
         Some(shim::ROLE) => shim::run(&args.collect::<Vec<_>>()),
+        Some(shim::pid1::ROLE) => shim::pid1::run(&args.collect::<Vec<_>>()),
         Some(logs::compress::ROLE) => logs::compress::main(args),
         first => server::main(first.map(str::to_owned).into_iter().chain(args).collect()),
     }

@@ -17,6 +17,7 @@ mod fork;
 mod input;
 mod launch;
 mod log;
+pub mod pid1;
 mod poll;
 mod process;
 mod program;
