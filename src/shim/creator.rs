@@ -23,6 +23,7 @@ use oci_spec::runtime::Spec;
 use super::fork::fork;
 use super::program::Program;
 use super::report::{Reporter, complain, start_failure};
+use super::trace::Hints;
 use crate::base::sys::pty;
 use crate::runtime::protocol::{Launch, Size};
 
@@ -39,6 +40,8 @@ pub fn start(dir: &Path, launch: &Launch, stdio: Stdio, report: OwnedFd) -> io::
     let mut keep = vec![reporter.fd()];
     keep.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     fork(&keep, move || {
+        // Fails only if there is one already, which a new process has not.
+        let _ = tracing::subscriber::set_global_default(Hints(reporter));
         if let Err(message) = create(dir, launch, stdio, reporter) {
             reporter.failure(start_failure(message));
         }

@@ -7,6 +7,7 @@ use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::launch::binary_of;
 use super::poll::{INIT, Key, Token};
 use super::process::{DRAIN, End, State};
 use super::report::complain;
@@ -101,6 +102,11 @@ impl Shim {
         self.tell(&Message::Event(Event::Exited(record)));
         self.held.clear();
         // While the daemon records the exit.
+        if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir)) {
+            if let Err(error) = program.delete() {
+                complain(&format!("shim: {error}"));
+            }
+        }
         self.remove_cgroup();
     }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use super::command::{exec_stdin, system};
 use super::log::Log;
@@ -10,12 +11,12 @@ use super::poll::{INIT, Key, Token};
 use super::process::{Console, Process, State};
 use super::report::{self, Outcome, start_failure};
 use super::streams::{Ends, Streams};
-use super::{Shim, creator, enter};
+use super::{Shim, binary, creator, enter};
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::socket_at;
 use crate::base::time::Timestamp;
 use crate::crash_point;
-use crate::runtime::protocol::{Exec, Failure, Launch, LogMode, Reply, StdinMode};
+use crate::runtime::protocol::{Exec, Failure, Launch, LogMode, Reply, Runtime, Size, StdinMode};
 
 type Answer = Result<Reply, Failure>;
 
@@ -51,7 +52,10 @@ impl Shim {
             streams.attach(client, wanted, &self.poller)?;
         }
         let (report, writer) = report::pipe(Token::Report(INIT), &self.poller)?;
-        let helper = creator::start(&self.dir, &launch, stdio, writer)?;
+        let helper = match binary_of(&launch, &self.dir) {
+            None => creator::start(&self.dir, &launch, stdio, writer)?,
+            Some(program) => program.start(stdio, writer)?,
+        };
         let process = Process {
             exec: None,
             pid: None,
@@ -89,31 +93,20 @@ impl Shim {
         self.next_key += 1;
         let stdin = exec_stdin(exec.streams.as_ref());
         let mut streams = Streams::new(key, stdin, LogMode::Blocking);
-        let terminal = exec.process.terminal() == Some(true);
-        let (console, stdio) = match (terminal, &client) {
-            (true, _) => {
-                let (ours, theirs) = UnixStream::pair()?;
-                (Console::Socket(ours.into()), enter::Stdio::Terminal(theirs.into()))
-            }
+        let stdio = match (exec.process.terminal() == Some(true), &client) {
+            (true, _) => None,
             (false, Some(_)) => {
                 let (ours, theirs) = pipes(stdin)?;
                 streams.open_pipes(ours, &self.poller)?;
-                (Console::None, enter::Stdio::Pipes(theirs))
+                Some(theirs)
             }
-            (false, None) => (Console::None, enter::Stdio::Pipes(nowhere()?)),
+            (false, None) => Some(nowhere()?),
         };
         if let (Some(client), Some(wanted)) = (client, exec.streams) {
             streams.attach(client, wanted, &self.poller)?;
         }
         let (report, writer) = report::pipe(Token::Report(key), &self.poller)?;
-        let entry = enter::Entry {
-            dir: &self.dir,
-            init,
-            cgroup: &self.cgroup,
-            process: &exec.process,
-            size: exec.console_size,
-        };
-        let helper = enter::start(&entry, stdio, writer)?;
+        let (console, helper) = self.enter(init, &exec.process, exec.console_size, stdio, writer)?;
         let process = Process {
             exec: Some(exec.id),
             pid: None,
@@ -126,6 +119,35 @@ impl Shim {
         };
         self.processes.insert(key, process);
         Ok(())
+    }
+
+    fn enter(
+        &self,
+        init: i32,
+        process: &oci_spec::runtime::Process,
+        size: Option<Size>,
+        stdio: Option<[OwnedFd; 3]>,
+        report: OwnedFd,
+    ) -> io::Result<(Console, i32)> {
+        if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir)) {
+            let name = format!("exec-{}", self.next_key);
+            let (console, path) = if stdio.is_none() {
+                let socket = format!("{name}.sock");
+                (Console::Listener(socket_at::bind(&self.dir, &socket)?), Some(self.dir.join(socket)))
+            } else {
+                (Console::None, None)
+            };
+            return Ok((console, program.exec(&name, process, stdio, path, report)?));
+        }
+        let (console, stdio) = match stdio {
+            Some(fds) => (Console::None, enter::Stdio::Pipes(fds)),
+            None => {
+                let (ours, theirs) = UnixStream::pair()?;
+                (Console::Socket(ours.into()), enter::Stdio::Terminal(theirs.into()))
+            }
+        };
+        let entry = enter::Entry { dir: &self.dir, init, cgroup: &self.cgroup, process, size };
+        Ok((console, enter::start(&entry, stdio, report)?))
     }
 
     /// A process that is being started told something.
@@ -203,6 +225,17 @@ fn started(outcome: Outcome) -> Result<(i32, String), Failure> {
         Outcome { failure: Some(failure), .. } => Err(failure),
         Outcome { process: Some(process), .. } => Ok(process),
         Outcome { process: None, failure: None } => Err(start_failure("no process: unknown".to_owned())),
+    }
+}
+
+/// The runtime program that the container was launched with; none for the embedded one.
+pub(super) fn binary_of<'a>(launch: &'a Launch, dir: &'a Path) -> Option<binary::Program<'a>> {
+    match &launch.runtime {
+        Runtime::Embedded => None,
+        Runtime::Binary { path, args } => {
+            let systemd_cgroup = launch.systemd_cgroup;
+            Some(binary::Program { path, args, dir, id: &launch.id, systemd_cgroup })
+        }
     }
 }
 

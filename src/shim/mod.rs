@@ -6,6 +6,7 @@
 //! acknowledgement: disk before message.
 //! It imports `base`, `logs` and the runtime's protocol only; there is no tokio here.
 
+mod binary;
 mod client;
 mod command;
 mod connection;
@@ -24,6 +25,7 @@ mod program;
 mod report;
 mod rlimit;
 mod streams;
+mod trace;
 
 use std::collections::BTreeMap;
 use std::io;

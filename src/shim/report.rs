@@ -22,6 +22,8 @@ enum Line {
         cgroup: String,
     },
     Failure(Failure),
+    /// Something that went wrong on the way to a failure.
+    Hint(String),
 }
 
 /// The writing end, in the processes that start the program.
@@ -47,6 +49,11 @@ impl Reporter {
     /// Tells why there will be no program. The first failure counts: later ones are its consequences.
     pub fn failure(self, failure: Failure) {
         self.write(&Line::Failure(failure));
+    }
+
+    /// Tells what a failure that may follow came from. The first hint counts: the cause comes before its consequences.
+    pub fn hint(self, hint: String) {
+        self.write(&Line::Hint(hint));
     }
 
     fn write(self, line: &Line) {
@@ -105,13 +112,16 @@ impl Report {
 
     fn outcome(&self) -> Outcome {
         let mut outcome = Outcome { process: None, failure: None };
+        let mut hint = None;
         for line in self.bytes.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(Line::Process { pid, cgroup }) => outcome.process = Some((pid, cgroup)),
                 Ok(Line::Failure(failure)) => outcome.failure = outcome.failure.or(Some(failure)),
+                Ok(Line::Hint(text)) => hint = hint.or(Some(text)),
                 Err(_) => {}
             }
         }
+        outcome.failure = outcome.failure.map(|failure| explain(failure, hint.as_deref()));
         if outcome.process.is_none() && outcome.failure.is_none() {
             outcome.failure = Some(Failure::Start {
                 kind: StartFailure::Other,
@@ -125,6 +135,25 @@ impl Report {
     pub fn close(self, poller: &Poller) {
         poller.remove(&self.fd);
     }
+}
+
+/// A failure whose text says nothing of the cause, with the cause.
+fn explain(failure: Failure, hint: Option<&str>) -> Failure {
+    match (failure, hint) {
+        (Failure::Start { message, kind: StartFailure::Other }, Some(hint)) => {
+            let text = message.strip_suffix(": unknown").unwrap_or(&message);
+            start_failure(format!("{text}: {}: unknown", errno_words(hint)))
+        }
+        (failure, _) => failure,
+    }
+}
+
+/// Replaces the names of common error numbers, as Rust's debug format has them, by what clients look for.
+fn errno_words(text: &str) -> String {
+    [("ENOENT", "no such file or directory"), ("EACCES", "permission denied"), ("ENOTDIR", "not a directory")]
+        .iter()
+        .fold(text.to_owned(), |text, (name, words)| text.replace(name, words))
+        .replace("No such file or directory", "no such file or directory")
 }
 
 /// A failure to start, of the kind that its text stands for: what clients read out of dockerd's messages.

@@ -73,9 +73,15 @@ impl Cgroup {
         Ok(all)
     }
 
-    /// Moves the calling process into the group.
+    /// Moves the calling process, which must have one thread, into the group.
+    ///
+    /// On v1 through `tasks`: a thread that moves itself needs no lock, while `cgroup.procs` waits some 10 ms for an
+    /// RCU grace period unless a write has just done so (cgroup_procs_write_start in the kernel).
     pub fn join(&self) -> io::Result<()> {
-        self.dirs.values().try_for_each(|dir| fs::write(dir.join("cgroup.procs"), "0"))
+        self.dirs.iter().try_for_each(|(controller, dir)| {
+            let file = if controller.is_empty() { "cgroup.procs" } else { "tasks" };
+            fs::write(dir.join(file), "0")
+        })
     }
 
     /// Stops every process of the group, or lets them go on; returns when that is done.

@@ -1,0 +1,145 @@
+//! Makes containers and execs with an OCI runtime program (`--add-runtime`), called as runc is: `create`, `start`,
+//! `exec --detach`, `delete`. Its processes become children of the shim, which is their subreaper.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+
+use super::creator::CONSOLE;
+use super::fork::fork;
+use super::report::{Reporter, start_failure};
+use crate::base::id::ContainerId;
+use oci_spec::runtime::Process;
+
+/// The runtime's directory for its own state, in the container's.
+const STATE: &str = "oci-runtime";
+const LOG: &str = "oci-runtime.log";
+const PID_FILE: &str = "init.pid";
+
+/// A runtime program as it is called for one container.
+pub struct Program<'a> {
+    pub path: &'a Path,
+    pub args: &'a [String],
+    pub dir: &'a Path,
+    pub id: &'a ContainerId,
+    pub systemd_cgroup: bool,
+}
+
+/// One line of the runtime's log, as `--log-format json` has it.
+#[derive(Deserialize)]
+struct LogLine {
+    level: String,
+    msg: String,
+}
+
+/// The process's ends of its streams; none with a terminal, which comes over the socket [`CONSOLE`] or `console`.
+type Streams = Option<[OwnedFd; 3]>;
+
+impl Program<'_> {
+    /// Starts to make the container; how it goes is reported. Returns the helper's process id.
+    pub fn start(&self, stdio: Streams, report: OwnedFd) -> io::Result<i32> {
+        self.helper(stdio, report, |stdio, reporter| {
+            let pid_file = self.dir.join(PID_FILE);
+            let mut create = self.command("create", stdio);
+            create.arg("--bundle").arg(self.dir).arg("--pid-file").arg(&pid_file);
+            if stdio.is_none() {
+                create.arg("--console-socket").arg(self.dir.join(CONSOLE));
+            }
+            self.run(create.arg(self.id.as_str()))?;
+            let pid = read_pid(&pid_file)?;
+            reporter.process(pid, fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default());
+            self.run(self.command("start", &None).arg(self.id.as_str()))
+        })
+    }
+
+    /// Starts to add a process. `console` is the socket's path if it is to have a terminal.
+    pub fn exec(
+        &self,
+        name: &str,
+        process: &Process,
+        stdio: Streams,
+        console: Option<PathBuf>,
+        report: OwnedFd,
+    ) -> io::Result<i32> {
+        self.helper(stdio, report, |stdio, reporter| {
+            let description = self.dir.join(format!("exec-{name}.json"));
+            let pid_file = self.dir.join(format!("exec-{name}.pid"));
+            let json = serde_json::to_vec(process).map_err(|e| e.to_string())?;
+            fs::write(&description, json).map_err(|e| format!("{}: {e}", description.display()))?;
+            let mut exec = self.command("exec", stdio);
+            exec.arg("--detach").arg("--process").arg(&description).arg("--pid-file").arg(&pid_file);
+            if let Some(console) = &console {
+                exec.arg("--console-socket").arg(console);
+            }
+            let outcome = self.run(exec.arg(self.id.as_str()));
+            let pid = outcome.and_then(|()| read_pid(&pid_file));
+            for file in [&description, &pid_file] {
+                let _ = fs::remove_file(file);
+            }
+            reporter.process(pid?, String::new());
+            Ok(())
+        })
+    }
+
+    /// Lets the runtime forget the container, which has ended.
+    pub fn delete(&self) -> Result<(), String> {
+        self.run(self.command("delete", &None).arg("--force").arg(self.id.as_str()))
+    }
+
+    fn helper(
+        &self,
+        stdio: Streams,
+        report: OwnedFd,
+        body: impl FnOnce(&Streams, Reporter) -> Result<(), String>,
+    ) -> io::Result<i32> {
+        let reporter = Reporter::new(&report);
+        let mut keep = vec![reporter.fd()];
+        keep.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
+        fork(&keep, || {
+            if let Err(message) = body(&stdio, reporter) {
+                reporter.failure(start_failure(format!("{message}: unknown")));
+            }
+        })
+    }
+
+    fn command(&self, verb: &str, stdio: &Streams) -> Command {
+        let mut command = Command::new(self.path);
+        command.args(self.args).arg("--root").arg(self.dir.join(STATE));
+        command.arg("--log").arg(self.dir.join(LOG)).args(["--log-format", "json"]);
+        if self.systemd_cgroup {
+            command.arg("--systemd-cgroup");
+        }
+        command.arg(verb);
+        let [stdin, stdout, stderr] = match stdio {
+            Some(fds) => fds.each_ref().map(|fd| fd.try_clone().map_or_else(|_| Stdio::null(), Stdio::from)),
+            None => [Stdio::null(), Stdio::null(), Stdio::null()],
+        };
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        command
+    }
+
+    fn run(&self, command: &mut Command) -> Result<(), String> {
+        let program = || self.path.display().to_string();
+        match command.status() {
+            Ok(status) if status.success() => Ok(()),
+            Ok(status) => Err(self.complaint().unwrap_or_else(|| format!("{} failed: {status}", program()))),
+            Err(error) => Err(format!("{}: {error}", program())),
+        }
+    }
+
+    /// The last error that the runtime logged.
+    fn complaint(&self) -> Option<String> {
+        let text = fs::read_to_string(self.dir.join(LOG)).ok()?;
+        let lines = text.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
+        lines.filter(|line| line.level == "error").last().map(|line| line.msg)
+    }
+}
+
+fn read_pid(file: &Path) -> Result<i32, String> {
+    let text = fs::read_to_string(file).map_err(|e| format!("{}: {e}", file.display()))?;
+    text.trim().parse().map_err(|_| format!("{}: not a process id", file.display()))
+}
