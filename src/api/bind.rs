@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use crate::api::call::{Incoming, Outcome};
 use crate::api::error::ApiError;
-use crate::api::handlers::{networks, plugins, system};
+use crate::api::handlers::{networks, plugins, system, volumes};
 use crate::api::spec::{Operation, params};
 
 /// Boxed one by one: a single future of all handlers would have the size of the largest for every request.
@@ -52,6 +52,12 @@ bind! {
         SystemPing => system::ping,
         SystemPingHead => system::ping_head,
         SystemVersion => system::version,
+
+        VolumeCreate => volumes::create,
+        VolumeDelete => volumes::delete,
+        VolumeInspect => volumes::inspect,
+        VolumeList => volumes::list,
+        VolumePrune => volumes::prune,
     }
 
     // Answered with 501, those of the swarm with what dockerd says when it is off.
@@ -111,11 +117,6 @@ bind! {
         ImageSearch,
         ImageTag,
         // Volume
-        VolumeCreate,
-        VolumeDelete,
-        VolumeInspect,
-        VolumeList,
-        VolumePrune,
         VolumeUpdate,
         // Network
         NetworkConnect,

@@ -16,6 +16,7 @@ use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
 use crate::network::NetworkError;
 use crate::registry::RegistryError;
+use crate::volume::VolumeError;
 
 /// A status code and dockerd's text.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -194,6 +195,21 @@ impl From<NetworkError> for ApiError {
             | NetworkError::Publish { .. }
             | NetworkError::Kernel { .. }
             | NetworkError::Record(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<VolumeError> for ApiError {
+    fn from(error: VolumeError) -> Self {
+        let status = match &error {
+            VolumeError::NotFound(_) | VolumeError::UnknownDriver { .. } => StatusCode::NOT_FOUND,
+            VolumeError::Create { .. } => StatusCode::BAD_REQUEST,
+            VolumeError::InUse { .. } | VolumeError::PruneRunning => StatusCode::CONFLICT,
+            VolumeError::Mount { .. }
+            | VolumeError::Unmount { .. }
+            | VolumeError::CopyUp { .. }
+            | VolumeError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
     }

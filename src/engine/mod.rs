@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::events::{Event, EventBus, Subject};
 use crate::network::{self, NetworkError, Networks};
 use crate::registry::{Registry, RegistrySettings};
+use crate::volume::{VolumeError, Volumes};
 
 /// The engine's parts.
 pub struct Engine {
@@ -22,6 +23,7 @@ pub struct Engine {
     pub events: EventBus,
     pub registry: Arc<Registry>,
     pub networks: Networks,
+    pub volumes: Arc<Volumes>,
 }
 
 /// Why the engine cannot be opened.
@@ -31,6 +33,8 @@ pub enum OpenError {
     Identity(#[source] io::Error),
     #[error("cannot open the networks")]
     Networks(#[source] NetworkError),
+    #[error("cannot open the volumes")]
+    Volumes(#[source] VolumeError),
 }
 
 impl Engine {
@@ -41,7 +45,8 @@ impl Engine {
         let events = EventBus::default();
         let networks =
             Networks::open(network::Options::of(&config), events.clone()).map_err(OpenError::Networks)?;
-        Ok(Arc::new(Self { id, config, host: Host::detect(), events, registry, networks }))
+        let volumes = Arc::new(Volumes::open(&config.data_root, events.clone()).map_err(OpenError::Volumes)?);
+        Ok(Arc::new(Self { id, config, host: Host::detect(), events, registry, networks, volumes }))
     }
 
     /// Tells that the configuration was read again.
