@@ -86,7 +86,9 @@ pub async fn prune(call: Call<params::VolumePrune>) -> Outcome {
     let all = filters.boolean("all")?.unwrap_or(!call.version.has(Feature::PruneAnonymousVolumes));
     let wanted = move |volume: &Volume| {
         let label = |key: &str| volume.labels.get(key).map(String::as_str);
-        (all || volume.is_anonymous()) && filters.labels("label", label) && filters.without_labels("label!", label)
+        (all || volume.is_anonymous())
+            && filters.labels("label", label)
+            && filters.without_labels("label!", label)
     };
     let pruned = blocking(&call.engine.volumes, move |volumes| volumes.prune(wanted)).await?;
     let body = json!({ "VolumesDeleted": pruned.names, "SpaceReclaimed": pruned.reclaimed });
