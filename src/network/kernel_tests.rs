@@ -101,6 +101,35 @@ fn rules_come_back_after_somebody_flushed_them() {
 }
 
 #[test]
+fn a_dropping_iptables_lets_containers_through_unless_the_administrator_forbids() {
+    let host = Host::new();
+    let outside = host.neighbour();
+    host.run(|networks| {
+        Host::command("iptables -P FORWARD DROP; iptables -A FORWARD -j REJECT").unwrap();
+        let (_web, inside) = connect(networks, &publishing(&host, "web", "80", "8080"));
+        let server = serve(&inside, 80);
+        netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).unwrap();
+        Host::command("iptables -I DOCKER-USER -i wire -j DROP").unwrap();
+        assert!(netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).is_err());
+        networks.inner.create(NetworkSpec { name: "second".into(), ..NetworkSpec::default() }).unwrap();
+        let rules = Host::command("iptables -S").unwrap();
+        assert!(rules.contains("-A DOCKER-USER -i wire -j DROP"), "{rules}");
+        assert_eq!(rules.matches("-A FORWARD -j").count(), 3, "{rules}");
+        assert_eq!(rules.matches("--ctstate DNAT -j ACCEPT").count(), 2, "{rules}");
+    });
+}
+
+#[test]
+fn without_iptables_nothing_of_it_is_made() {
+    let host = Host::new();
+    host.run(|networks| {
+        connect(networks, &request(host.dir(), NetworkMode::Bridge));
+        let tables = Host::command("nft list tables").unwrap();
+        assert_eq!(tables, "table ip slipway\n");
+    });
+}
+
+#[test]
 fn a_port_has_one_holder() {
     let host = Host::new();
     host.run(|networks| {

@@ -3,6 +3,7 @@
 //! Rules are laid down when a bridge appears; a container that publishes ports costs one transaction with one element
 //! for each. Tables of others are never changed, except as [`iptables`] says.
 
+mod iptables;
 mod nft;
 mod rules;
 
@@ -39,7 +40,13 @@ impl Firewall {
             }
         }
         messages.extend(published.iter().map(add));
-        self.socket.request(nft::transaction(messages))
+        self.socket.request(nft::transaction(messages))?;
+        for family in [nft::Family::V4, nft::Family::V6] {
+            if let Err(error) = iptables::let_through(&self.socket, family, bridges) {
+                tracing::warn!(?family, %error, "containers may be cut off by iptables");
+            }
+        }
+        Ok(())
     }
 
     /// Opens the ways to published ports, all or none. `NotFound` if somebody removed our tables.

@@ -167,6 +167,11 @@ impl Table {
         self.message(libc::NFT_MSG_NEWTABLE, CREATE).text(ATTR_TABLE_NAME, self.name)
     }
 
+    /// Asks for a chain.
+    pub fn get_chain(self, name: &str) -> Message {
+        self.message(libc::NFT_MSG_GETCHAIN, 0).text(ATTR_TABLE, self.name).text(3, name)
+    }
+
     /// Makes a chain if it is missing.
     pub fn ensure_chain(self, name: &str, hook: Option<Hook>) -> Message {
         const NAME: u16 = 3;

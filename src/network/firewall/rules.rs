@@ -45,7 +45,8 @@ pub(in crate::network) struct Bridge {
 }
 
 impl Bridge {
-    fn subnet(&self, family: Family) -> Option<IpNet> {
+    /// The bridge's subnet in a family.
+    pub(super) fn subnet(&self, family: Family) -> Option<IpNet> {
         match family {
             Family::V4 => self.subnet4,
             Family::V6 => self.subnet6,
