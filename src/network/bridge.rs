@@ -36,6 +36,7 @@ const TRANSIT_MARK: &str = ".forwarding-was-off";
 #[derive(Default)]
 pub(super) struct Fabric {
     ready: BTreeMap<NetworkId, Ready>,
+    is_watched: bool,
 }
 
 struct Ready {
@@ -127,7 +128,7 @@ impl Inner {
             }
         }
         if !fabric.ready.is_empty() {
-            self.open_the_way(&fabric)?;
+            self.open_the_way(&mut fabric)?;
         }
         Ok(fabric.ready.values().map(|ready| ready.index).collect())
     }
@@ -160,7 +161,8 @@ impl Inner {
         Firewall::open()?.withdraw(publications)
     }
 
-    fn lay_down(&self, fabric: &Fabric) -> io::Result<()> {
+    /// Makes the packet filter say what it should.
+    pub(super) fn lay_down(&self, fabric: &Fabric) -> io::Result<()> {
         let forbidden = self.transit_mark().exists();
         let transit = if forbidden { Transit::Forbidden } else { Transit::Allowed };
         let bridges: Vec<_> = fabric.ready.values().map(|r| r.rules.clone()).collect();
@@ -175,7 +177,7 @@ impl Inner {
 
     /// Lays the rules down for all bridges and then switches forwarding on, in this order: nothing may pass before
     /// the rules are there.
-    fn open_the_way(&self, fabric: &Fabric) -> io::Result<()> {
+    fn open_the_way(&self, fabric: &mut Fabric) -> io::Result<()> {
         let forwards = self.options.bridge.ip_forward && fs::read_to_string(FORWARDING)?.trim() == "0";
         if forwards {
             fs::create_dir_all(&self.options.netns_dir)?;
@@ -184,6 +186,10 @@ impl Inner {
             }
         }
         if self.options.bridge.firewall {
+            if !fabric.is_watched {
+                self.watch()?;
+                fabric.is_watched = true;
+            }
             self.lay_down(fabric)?;
             // For `curl localhost:PORT` on the host: packets from 127.0.0.1 may leave by the bridge.
             for bridge in fabric.ready.values().filter(|ready| ready.rules.subnet4.is_some()) {

@@ -93,10 +93,11 @@ fn rules_come_back_after_somebody_flushed_them() {
     host.run(|networks| {
         let (_web, inside) = connect(networks, &publishing(&host, "web", "80", "8080"));
         let server = serve(&inside, 80);
-        Host::command("nft flush ruleset").unwrap();
-        assert!(netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).is_err());
-        let _other = connect(networks, &publishing(&host, "other", "81", "8081"));
-        netns::enter(&outside, || reach(&server, "192.0.2.1:8080")).unwrap();
+        for _ in 0..3 {
+            Host::command("nft flush ruleset").unwrap();
+            let mut tries = (0..20).map(|_| netns::enter(&outside, || reach(&server, "192.0.2.1:8080")));
+            tries.find_map(Result::ok).unwrap();
+        }
     });
 }
 
@@ -126,6 +127,28 @@ fn without_iptables_nothing_of_it_is_made() {
         connect(networks, &request(host.dir(), NetworkMode::Bridge));
         let tables = Host::command("nft list tables").unwrap();
         assert_eq!(tables, "table ip slipway\n");
+    });
+}
+
+#[test]
+fn hundreds_of_ports_are_one_transaction() {
+    let host = Host::new();
+    host.run(|networks| {
+        let one = |n: u16| publishing(&host, "x", &format!("{n}/tcp"), &n.to_string()).ports.remove(0);
+        let request =
+            SandboxRequest { ports: (5001..=5500).map(one).collect(), ..publishing(&host, "web", "1", "") };
+        let (sandbox, _) = connect(networks, &request);
+        let elements = || Host::command("nft list map ip slipway published").unwrap();
+        assert_eq!(elements().matches("tcp . 5").count(), 500);
+        Host::command("nft flush ruleset").unwrap();
+        let back = (0..200).any(|_| {
+            std::thread::sleep(Duration::from_millis(10));
+            Host::command("nft list map ip slipway published")
+                .is_ok_and(|e| e.matches("tcp . 5").count() == 500)
+        });
+        assert!(back);
+        networks.inner.disconnect(&request.container, &sandbox);
+        assert_eq!(elements().matches("tcp . 5").count(), 0);
     });
 }
 

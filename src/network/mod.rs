@@ -30,9 +30,10 @@ mod sandbox;
 mod store;
 #[cfg(test)]
 mod testing;
+mod watch;
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::sync::oneshot;
 
@@ -63,6 +64,8 @@ pub struct Networks {
 }
 
 struct Inner {
+    /// For threads that must not keep the networks alive.
+    myself: Weak<Inner>,
     options: Options,
     events: EventBus,
     store: Store,
@@ -126,7 +129,11 @@ impl Networks {
         networks.into_iter().for_each(|network| state.add(network));
         let (state, fabric, reaper) = (Mutex::new(state), Mutex::default(), Reaper::default());
         let pruning = tokio::sync::Mutex::default();
-        Ok(Self { inner: Arc::new(Inner { options, events, store, state, fabric, reaper, pruning }) })
+        let inner = Arc::new_cyclic(|myself| {
+            let myself = myself.clone();
+            Inner { myself, options, events, store, state, fabric, reaper, pruning }
+        });
+        Ok(Self { inner })
     }
 
     /// Finds a network by full id, then exact name, then unique prefix of an id.

@@ -100,9 +100,11 @@ impl Message {
         self
     }
 
-    /// The message type.
-    pub fn kind(&self) -> u16 {
-        u16::from_ne_bytes([self.bytes[4], self.bytes[5]])
+    /// Takes [`ACK`] back: failures are told all the same.
+    pub fn unacknowledged(mut self) -> Self {
+        let flags = u16::from_ne_bytes([self.bytes[6], self.bytes[7]]) & !ACK;
+        self.bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        self
     }
 
     fn head(&mut self, kind: u16, value_length: usize) {
@@ -166,12 +168,17 @@ pub struct Socket {
 impl Socket {
     /// Opens a socket in the calling thread's namespace.
     pub fn open(family: Family) -> io::Result<Self> {
+        Self::listen(family, 0)
+    }
+
+    /// Opens a socket that also hears what the kernel tells to these groups: bit 0 is group 1.
+    pub fn listen(family: Family, groups: u32) -> io::Result<Self> {
         let protocol = match family {
             Family::Route => SockProtocol::NetlinkRoute,
             Family::Netfilter => SockProtocol::NetlinkNetFilter,
         };
         let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
         // A batch of many elements is one datagram. The system's limit caps this silently.
         setsockopt(&fd, sockopt::SndBuf, &(1 << 20))?;
         Ok(Self { fd, sequence: AtomicU32::new(1) })
@@ -225,6 +232,13 @@ impl Socket {
                 }
             }
         }
+    }
+
+    /// Waits for what the kernel tells to the socket's groups. `ENOBUFS` when it had more to tell than was read.
+    pub fn hear(&self) -> io::Result<Vec<Reply>> {
+        let mut buffer = vec![0; RECEIVE];
+        let heard = self.receive(&mut buffer)?;
+        Ok(heard.map(|(_, kind, payload)| Reply { kind, payload: payload.to_vec() }).collect())
     }
 
     fn send(&self, messages: &mut [Message], first: u32) -> io::Result<()> {

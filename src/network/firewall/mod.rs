@@ -49,6 +49,14 @@ impl Firewall {
         Ok(())
     }
 
+    fn is_laid_down(&self) -> io::Result<bool> {
+        match self.socket.query(rules::TABLE4.get_chain(rules::FORWARD)) {
+            Ok(found) => Ok(!found.is_empty()),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Opens the ways to published ports, all or none. `NotFound` if somebody removed our tables.
     pub fn publish(&self, publications: &[Publication]) -> io::Result<()> {
         if publications.is_empty() {
@@ -74,6 +82,37 @@ impl Firewall {
                 })
             }
             other => other,
+        }
+    }
+}
+
+/// Hears of changes to the packet filter.
+pub(super) struct Watch {
+    socket: Socket,
+}
+
+impl Watch {
+    /// Hears of the calling thread's namespace.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self { socket: Socket::listen(netlink::Family::Netfilter, nft::GROUPS)? })
+    }
+
+    /// Returns when a table or chain of ours may have been removed.
+    pub fn wait_for_loss(&self) -> io::Result<()> {
+        loop {
+            match self.socket.hear() {
+                Ok(heard) if heard.iter().any(|reply| nft::is_loss(reply, rules::TABLE4.name)) => {
+                    return Ok(());
+                }
+                Ok(_) => {}
+                // Too much at once, of our own making too: see what there is.
+                Err(e) if e.raw_os_error() == Some(libc::ENOBUFS) => {
+                    if !Firewall::open()?.is_laid_down()? {
+                        return Ok(());
+                    }
+                }
+                Err(e) => return Err(e),
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The packet filter's netlink dialect (linux/netfilter/nf_tables.h): tables, chains, sets, rules and the few
 //! expressions that our rules are made of. Encodes only; what the rules are is decided in [`rules`](super::rules).
 
-use crate::base::sys::netlink::{ACK, APPEND, CREATE, Message};
+use crate::base::sys::netlink::{self, ACK, APPEND, CREATE, Message, Reply};
 
 /// Subsystem number of nf_tables (linux/netfilter/nfnetlink.h), the high byte of message types.
 const SUBSYSTEM: u16 = libc::NFNL_SUBSYS_NFTABLES as u16;
@@ -152,9 +152,22 @@ pub(super) fn transaction(messages: Vec<Message>) -> Vec<Message> {
     let mark = |kind: i32| Message::new(kind as u16, 0, &[0, 0, 0, SUBSYSTEM as u8]);
     let mut batch = Vec::with_capacity(messages.len() + 2);
     batch.push(mark(libc::NFNL_MSG_BATCH_BEGIN));
-    batch.extend(messages);
+    let last = messages.len().saturating_sub(1);
+    // One answer is enough; hundreds would overflow the socket's buffer.
+    let quiet = |(n, message): (usize, Message)| if n == last { message } else { message.unacknowledged() };
+    batch.extend(messages.into_iter().enumerate().map(quiet));
     batch.push(mark(libc::NFNL_MSG_BATCH_END));
     batch
+}
+
+/// The groups to which the kernel tells of changes.
+pub(super) const GROUPS: u32 = 1 << (libc::NFNLGRP_NFTABLES - 1);
+
+/// Whether a message tells of the loss of this table or of one of its chains.
+pub(super) fn is_loss(reply: &Reply, table: &str) -> bool {
+    let kinds = [libc::NFT_MSG_DELTABLE, libc::NFT_MSG_DELCHAIN].map(|kind| SUBSYSTEM << 8 | kind as u16);
+    let named = |body| netlink::attribute(body, ATTR_TABLE).is_some_and(|name| netlink::text(name) == table);
+    kinds.contains(&reply.kind) && reply.payload.get(4..).is_some_and(named)
 }
 
 impl Table {

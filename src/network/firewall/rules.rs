@@ -29,7 +29,7 @@ const USER: &str = "DOCKER-USER";
 const PREROUTING: &str = "prerouting";
 const OUTPUT: &str = "output";
 const POSTROUTING: &str = "postrouting";
-const FORWARD: &str = "forward";
+pub(super) const FORWARD: &str = "forward";
 const GUARD: &str = "guard";
 const OURS: [&str; 5] = [PREROUTING, OUTPUT, POSTROUTING, FORWARD, GUARD];
 
