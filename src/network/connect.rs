@@ -34,6 +34,7 @@ impl Inner {
             self.unmake(&request.container, &plan.sandbox);
         })?;
         let sandbox = plan.keep();
+        self.spread_names(&sandbox);
         self.report("connect", &request.container, &sandbox);
         Ok(sandbox)
     }
@@ -48,6 +49,7 @@ impl Inner {
             let mut state = self.state();
             plan::publications(&sandbox).iter().for_each(|p| state.ports.release(p.protocol, p.host));
             drop(state);
+            self.spread_names(&sandbox);
             self.report("disconnect", container, &sandbox);
         }
         if plan::host_ends(&sandbox).next().is_some() {

@@ -214,6 +214,14 @@ fn read_or_empty(path: &str) -> io::Result<String> {
     }
 }
 
+/// Replaces everything from the line `heading` on by it and `lines`; without lines the heading goes too.
+pub(super) fn replace_tail(path: &Path, heading: &str, lines: &str) -> io::Result<()> {
+    let found = fs::read_to_string(path)?;
+    let kept = found.find(heading).map_or(found.as_str(), |at| &found[..at]);
+    let tail = if lines.is_empty() { String::new() } else { format!("{heading}{lines}") };
+    overwrite(path, &format!("{kept}{tail}"))
+}
+
 /// Replaces the content, if it differs, and keeps the inode; a new file gets mode 0644.
 fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use super::testing::{Host, request};
 use super::{
-    LiveSandbox, NetworkError, NetworkMode, NetworkSpec, Networks, PortRequest, Sandbox, SandboxRequest,
+    EndpointRequest, EndpointSettings, LiveSandbox, NetworkError, NetworkMode, NetworkSpec, Networks,
+    PortRequest, Sandbox, SandboxRequest,
 };
 use crate::base::sys::netns;
 
@@ -308,6 +309,35 @@ fn user_defined_networks_are_isolated_and_leave_nothing() {
     });
     host.run(|networks| {
         assert_eq!(networks.resolve("net-a").unwrap().ipam.subnets[0].subnet.to_string(), "172.18.0.0/16")
+    });
+}
+
+#[test]
+fn containers_on_a_user_defined_network_know_each_other_by_name() {
+    let host = Host::new();
+    host.run(|networks| {
+        networks.inner.create(NetworkSpec { name: "net-a".into(), ..NetworkSpec::default() }).unwrap();
+        let named = |name: &str, alias: &str| {
+            let dir = host.dir().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            let settings =
+                EndpointSettings { aliases: Some(vec![alias.into()]), ..EndpointSettings::default() };
+            let endpoints = vec![EndpointRequest { network: "net-a".into(), settings }];
+            let mode = NetworkMode::User("net-a".into());
+            let request = request(&dir, mode);
+            let request =
+                SandboxRequest { name: name.into(), hostname: format!("{name}-host"), endpoints, ..request };
+            (networks.inner.connect(request.clone()).unwrap(), request)
+        };
+        let hosts = |name: &str| std::fs::read_to_string(host.dir().join(name).join("hosts")).unwrap();
+        let (_, web) = named("web", "www");
+        let (db_sandbox, db) = named("db", "sql");
+        let line = format!("172.18.0.3\tdb sql {} db-host\n", db.container.short());
+        assert!(hosts("web").ends_with(&line), "{}", hosts("web"));
+        let line = format!("172.18.0.2\tweb www {} web-host\n", web.container.short());
+        assert!(hosts("db").ends_with(&line), "{}", hosts("db"));
+        networks.inner.disconnect(&db.container, &db_sandbox);
+        assert!(hosts("web").ends_with("172.18.0.2\tweb-host\n"), "{}", hosts("web"));
     });
 }
 

@@ -20,6 +20,7 @@ mod kernel_tests;
 mod link;
 mod manage;
 mod model;
+mod names;
 mod options;
 mod plan;
 mod port;
@@ -74,6 +75,8 @@ struct Inner {
     fabric: Mutex<Fabric>,
     reaper: Reaper,
     pruning: tokio::sync::Mutex<()>,
+    /// Held while `hosts` files are rewritten.
+    names: Mutex<()>,
 }
 
 /// Held for look-ups and book-keeping only, never across a system call that can wait.
@@ -131,7 +134,7 @@ impl Networks {
         let pruning = tokio::sync::Mutex::default();
         let inner = Arc::new_cyclic(|myself| {
             let myself = myself.clone();
-            Inner { myself, options, events, store, state, fabric, reaper, pruning }
+            Inner { myself, options, events, store, state, fabric, reaper, pruning, names: Mutex::default() }
         });
         Ok(Self { inner })
     }

@@ -226,6 +226,7 @@ impl Plan<'_> {
             netns: (request.mode != NetworkMode::Host).then(|| self.inner.netns_path(&request.container)),
             endpoints: self.endpoints.iter().map(named).collect(),
             ports: publish::port_map(exposed, self.publications().into_iter()),
+            files: Some(request.dir.clone()),
             port_sockets: Vec::new(),
         }
     }

@@ -164,6 +164,9 @@ pub struct Sandbox {
     /// By network name.
     pub endpoints: BTreeMap<String, EndpointState>,
     pub ports: PortMap,
+    /// Where the container's `hosts` is; `None` if it is another container's.
+    #[serde(default)]
+    pub files: Option<PathBuf>,
     /// Sockets that hold the published ports on the host: for the shim to keep while the container runs.
     #[serde(skip)]
     pub port_sockets: Vec<OwnedFd>,
@@ -176,6 +179,7 @@ impl Clone for Sandbox {
             netns: self.netns.clone(),
             endpoints: self.endpoints.clone(),
             ports: self.ports.clone(),
+            files: self.files.clone(),
             port_sockets: Vec::new(),
         }
     }
