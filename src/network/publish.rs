@@ -336,8 +336,7 @@ mod tests {
         let mut table = PortTable::default();
         let ephemeral = Ephemeral { range: (100, 103), reserved: vec![101] };
         let any = [ip("0.0.0.0")];
-        let take =
-            |table: &mut PortTable| table.take(Protocol::Tcp, &any, HostPorts::Any, &ephemeral).ok();
+        let take = |table: &mut PortTable| table.take(Protocol::Tcp, &any, HostPorts::Any, &ephemeral).ok();
         assert_eq!([take(&mut table), take(&mut table)], [Some(100), Some(102)]);
         table.release(Protocol::Tcp, SocketAddr::new(any[0], 100));
         assert_eq!([take(&mut table), take(&mut table), take(&mut table)], [Some(103), Some(100), None]);

@@ -127,6 +127,7 @@ fn sandbox(name: &str) -> Sandbox {
         netns: Some("/run/x".into()),
         endpoints: BTreeMap::from([(name.to_owned(), endpoint)]),
         ports: ports.map(|(port, bindings)| (port.parse().unwrap(), bindings)).into(),
+        files: None,
         port_sockets: vec![],
     }
 }
