@@ -87,8 +87,8 @@ fn imports(text: &str) -> BTreeSet<String> {
         let second = captures.get(3).map(|second| format!("::{}", second.as_str())).unwrap_or_default();
         found.insert(format!("{}{second}", &captures[1]));
     }
+    let first = Regex::new(r"(^|[,{]\s*)([a-z_]+)(::([a-z_]+))?").unwrap();
     for captures in group.captures_iter(text) {
-        let first = Regex::new(r"(^|[,{]\s*)([a-z_]+)(::([a-z_]+))?").unwrap();
         for part in first.captures_iter(&captures[1]) {
             let second = part.get(4).map(|second| format!("::{}", second.as_str())).unwrap_or_default();
             found.insert(format!("{}{second}", &part[2]));

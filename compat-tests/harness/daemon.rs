@@ -131,15 +131,18 @@ impl Daemon {
         self.wait_until_ended();
     }
 
+    /// Ends the engine as a crash would, if it has not ended by itself.
+    pub fn end(&self) {
+        if self.is_running() {
+            self.signal(Signal::SIGKILL);
+        }
+        self.wait_until_ended();
+    }
+
     /// Starts the engine again after its end.
     pub fn start_again(&self) {
         self.launch(&[]);
         self.wait_until_up();
-    }
-
-    /// The engine's pid on the host.
-    pub fn pid(&self) -> i32 {
-        self.process.lock().unwrap().as_ref().expect("the engine was started").pid.as_raw()
     }
 
     /// A directory seen at the same path inside and outside the sandbox.

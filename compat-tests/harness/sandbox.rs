@@ -61,11 +61,6 @@ impl Sandbox {
         self.init
     }
 
-    /// The name of the cgroup that holds everything inside, in each hierarchy.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
     /// A command that runs inside; arguments may be added.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new(script());

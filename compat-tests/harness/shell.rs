@@ -103,11 +103,6 @@ impl Running {
         input.flush().unwrap();
     }
 
-    /// Ends the input.
-    pub fn close_input(&mut self) {
-        self.input = None;
-    }
-
     /// Waits for the end; the exit code.
     pub fn exit_code(&mut self) -> i32 {
         let mut code = None;
@@ -116,16 +111,6 @@ impl Running {
             code.is_some()
         });
         code.and_then(|status| status.code()).unwrap_or(-1)
-    }
-
-    /// The process on the host.
-    pub fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Whether it has not ended yet.
-    pub fn is_running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
     }
 }
 

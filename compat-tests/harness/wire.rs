@@ -107,19 +107,9 @@ impl Reader {
         Self { state: State::Head, pending: Vec::new(), message: Message::default() }
     }
 
-    /// The head of the message whose body is being read or has ended the HTTP part of the connection.
-    pub fn head(&self) -> &Head {
-        &self.message.head
-    }
-
     /// Whether the connection has left HTTP.
     pub fn is_hijacked(&self) -> bool {
         matches!(self.state, State::Hijacked)
-    }
-
-    /// Bytes of a hijacked connection that came with the head.
-    pub fn take_pending(&mut self) -> Vec<u8> {
-        std::mem::take(&mut self.pending)
     }
 
     /// What has been read of the body so far.

@@ -1,9 +1,16 @@
 //! `kill -9` of the engine: containers go on, nothing is lost, nothing half-made stays.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use regex::Regex;
 use serde_json::json;
 
 use crate::harness::daemon::Daemon;
+use crate::harness::images::{Layer, Packing, busybox};
 use crate::harness::poll::eventually;
+use crate::harness::registry::DebianRegistry;
 use crate::harness::scenario::{Setup, scenario};
 
 /// dockerd keeps containers over its death when asked; Slipway always does.
@@ -110,4 +117,56 @@ scenario!(killed_in_the_middle_of_stops_and_removals_it_leaves_nothing_behind, k
     let script =
         "while :; do docker run -d --name box busybox sleep 1000 && docker rm -f box || exit 0; done";
     killed_during(d, script, (0..15).map(|i| 60 + i * 17));
+});
+
+/// The names given to `crash_point!` in the engine's source.
+fn crash_points() -> BTreeSet<String> {
+    let mark = Regex::new(r#"crash_point!\(\s*"([^"]+)""#).unwrap();
+    let mut found = BTreeSet::new();
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().flatten() {
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(entry.path()),
+                false => {
+                    let text = fs::read_to_string(entry.path()).unwrap();
+                    found.extend(mark.captures_iter(&text).map(|captures| captures[1].to_owned()));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Touches every kind of object; each command may find the engine dead.
+const EXERCISE: &str = "
+    docker pull -q 127.0.0.1:5000/app:1
+    docker network create net
+    docker run -d --name box -v data:/etc -p 8080:80 --network net busybox sleep 1000
+    docker run -d --name other -p 8081:80 busybox sleep 1000
+    docker exec box true
+    docker stop -t 0 box
+    docker rm -f box other
+    docker run --rm 127.0.0.1:5000/app:1 true
+    docker volume rm data
+    docker network rm net
+    docker rmi 127.0.0.1:5000/app:1
+    true";
+
+scenario!(killed_at_every_marked_step_it_recovers, Setup::new().slipway_only(), |d| {
+    let registry = DebianRegistry::start(d, 5000);
+    registry.push("app:1", &busybox().layer(Layer::new().file("more", 0o644, b"more")), Packing::Gzip);
+    for place in crash_points() {
+        d.kill_9();
+        d.launch(&[("SLIPWAY_CRASH_AT", &place)]);
+        d.sh(EXERCISE).ok();
+        // It still runs if the place was not reached, or by a shim.
+        d.end();
+        d.start_again();
+        d.sh("docker ps -aq | xargs -r docker rm -f && docker volume ls -q | xargs -r docker volume rm -f && docker network prune -f").ok();
+        d.sh("docker rmi -f 127.0.0.1:5000/app:1");
+        let ended = d.sh("docker pull -q 127.0.0.1:5000/app:1 && docker run --rm -p 8080:80 -v data:/etc 127.0.0.1:5000/app:1 cat /more");
+        assert!(ended.code == 0 && ended.stdout.ends_with("more"), "after a crash at {place}: {ended}");
+        d.sh("docker volume rm data && docker rmi 127.0.0.1:5000/app:1").ok();
+    }
 });

@@ -69,7 +69,7 @@ scenario!(entrypoint_and_command_combine, |d| {
 });
 
 scenario!(init_reaps_and_forwards, |d| {
-    assert_eq!(d.sh("docker run --rm --init busybox sh -c 'cat /proc/1/comm'").ok().contains("init"), true);
+    assert!(d.sh("docker run --rm --init busybox cat /proc/1/comm").ok().contains("init"));
     d.sh("docker run --rm --init busybox sh -c 'exit 9'").code(9);
     d.sh("docker run -d --init --name box busybox sleep 1000").ok();
     d.sh("docker stop -t 30 box").ok();
