@@ -49,8 +49,9 @@ impl Engine {
         Ok(Arc::new(Self { id, config, host: Host::detect(), events, registry, networks, volumes }))
     }
 
-    /// Tells that the configuration was read again.
+    /// Takes over what reading the configuration again has changed, and tells of it.
     pub fn config_reloaded(&self, attributes: BTreeMap<String, String>) {
+        self.registry.reconfigure(registry_settings(&self.config));
         let mut event = Event::now(Subject::Daemon, "reload", self.id.clone());
         event.attributes = attributes;
         self.events.publish(event.with("name", host::name()));

@@ -27,12 +27,12 @@ impl Registry {
         credentials: &Credentials,
     ) -> Result<Login, RegistryError> {
         let domain = domain(address);
-        let endpoints = self.settings.endpoints(&domain);
+        let endpoints = self.settings().endpoints(&domain);
         let endpoint = endpoints
             .iter()
             .find(|endpoint| endpoint.role == Role::Origin)
             .ok_or_else(|| RegistryError::Address(address.to_owned()))?;
-        let client = self.clients.get(&self.settings, &endpoint.host, endpoint.trust)?;
+        let client = self.clients.get(&self.settings(), &endpoint.host, endpoint.trust)?;
         let asker = Asker { registry: self, client, endpoint, credentials, scope: String::new() };
         asker.login().await
     }

@@ -16,7 +16,7 @@ pub mod settings;
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use auth::{Challenge, Tokens};
 use clients::Clients;
@@ -33,7 +33,7 @@ pub use settings::RegistrySettings;
 /// What is known of the registries spoken to so far: connections, tokens, what they ask for.
 #[derive(Debug)]
 pub struct Registry {
-    settings: RegistrySettings,
+    settings: RwLock<Arc<RegistrySettings>>,
     clients: Clients,
     tokens: Tokens,
     /// Hosts that turned out to speak plain HTTP.
@@ -46,12 +46,21 @@ impl Registry {
     /// Nothing is connected before it is needed.
     pub fn new(settings: RegistrySettings) -> Arc<Self> {
         Arc::new(Self {
-            settings,
+            settings: RwLock::new(Arc::new(settings)),
             clients: Clients::default(),
             tokens: Tokens::default(),
             plain: Mutex::default(),
             challenges: Mutex::default(),
         })
+    }
+
+    /// Takes over what the operator has changed; sessions that are open keep what they began with where it matters.
+    pub fn reconfigure(&self, settings: RegistrySettings) {
+        *self.settings.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(settings);
+    }
+
+    fn settings(&self) -> Arc<RegistrySettings> {
+        self.settings.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Access to the repository of `reference` for one user.

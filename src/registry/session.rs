@@ -68,7 +68,7 @@ impl BlobStream {
 
 impl Session {
     pub(super) fn new(registry: Arc<Registry>, reference: Reference, credentials: Credentials) -> Self {
-        let endpoints = registry.settings.endpoints(reference.domain());
+        let endpoints = registry.settings().endpoints(reference.domain());
         Self { registry, reference, credentials, endpoints, preferred: Mutex::new(0) }
     }
 
@@ -161,7 +161,7 @@ impl Session {
     }
 
     async fn ask(&self, endpoint: &Endpoint, path: &str, headers: &HeaderMap) -> Result<Response> {
-        let client = self.registry.clients.get(&self.registry.settings, &endpoint.host, endpoint.trust)?;
+        let client = self.registry.clients.get(&self.registry.settings(), &endpoint.host, endpoint.trust)?;
         let anonymous = Credentials::default();
         let credentials = match endpoint.role {
             Role::Origin => &self.credentials,
@@ -178,7 +178,7 @@ impl Session {
         for url in blob.urls.iter().filter_map(|url| Url::parse(url).ok()) {
             let Some(host) = authority(&url) else { continue };
             let trust = Trust::Verified;
-            let Ok(client) = self.registry.clients.get(&self.registry.settings, &host, trust) else {
+            let Ok(client) = self.registry.clients.get(&self.registry.settings(), &host, trust) else {
                 continue;
             };
             let response = follow(&client, url, headers, None).await;
@@ -282,7 +282,7 @@ impl Asker<'_> {
         }
         let host = authority(&realm).ok_or(RegistryError::Answer("the token server has no host"))?;
         let trust = if insecure { self.endpoint.trust } else { Trust::Verified };
-        let client = self.registry.clients.get(&self.registry.settings, &host, trust)?;
+        let client = self.registry.clients.get(&self.registry.settings(), &host, trust)?;
         let response = match request {
             TokenRequest::Get { query, authorization } => {
                 let mut url = realm;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use crate::api::Api;
+use crate::base::sys::process;
 use crate::config::{self, Invocation, Source, Started};
 use crate::engine::Engine;
 use crate::logs;
@@ -60,6 +61,7 @@ fn run(started: Started) -> Result<(), StartError> {
         tracing::info!(option, reason, "option has no effect");
     }
     logs::options::validate(&config.log_driver, &config.log_opts)?;
+    prepare_process(&config)?;
     let _roots = roots::prepare(&config)?;
     let _pidfile = pidfile::claim(&config.pidfile)?;
     let tls = config.tls.as_ref().map(tls::server_config).transpose()?;
@@ -75,6 +77,26 @@ fn run(started: Started) -> Result<(), StartError> {
     // What still runs after the shutdown has nothing left to say.
     runtime.shutdown_background();
     served
+}
+
+/// What holds for the whole process; it has one thread yet.
+fn prepare_process(config: &config::Config) -> Result<(), StartError> {
+    let proxies =
+        [("HTTP_PROXY", &config.http_proxy), ("HTTPS_PROXY", &config.https_proxy), ("NO_PROXY", &config.no_proxy)];
+    for (name, value) in proxies {
+        if let Some(value) = value {
+            process::set_variable(name, value)?;
+            process::set_variable(&name.to_lowercase(), value)?;
+        }
+    }
+    // Neither is worth not starting for.
+    if let Err(error) = process::raise_open_files() {
+        tracing::warn!(%error, "cannot raise the number of open files");
+    }
+    if let Some(Err(error)) = config.oom_score_adjust.map(process::set_oom_score) {
+        tracing::warn!(%error, "cannot set the daemon's OOM score");
+    }
+    Ok(())
 }
 
 async fn serve(

@@ -1,3 +1,5 @@
+//! The volumes as the engine uses them.
+
 use super::*;
 
 struct Bench {

@@ -9,6 +9,7 @@ pub mod netlink;
 pub mod netns;
 pub mod overlay;
 pub mod pidfd;
+pub mod process;
 pub mod pty;
 pub mod root_fs;
 pub mod sealed;

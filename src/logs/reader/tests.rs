@@ -1,3 +1,5 @@
+//! Reading across files, times and rotations.
+
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::Duration;
 
