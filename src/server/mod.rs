@@ -81,8 +81,11 @@ fn run(started: Started) -> Result<(), StartError> {
 
 /// What holds for the whole process; it has one thread yet.
 fn prepare_process(config: &config::Config) -> Result<(), StartError> {
-    let proxies =
-        [("HTTP_PROXY", &config.http_proxy), ("HTTPS_PROXY", &config.https_proxy), ("NO_PROXY", &config.no_proxy)];
+    let proxies = [
+        ("HTTP_PROXY", &config.http_proxy),
+        ("HTTPS_PROXY", &config.https_proxy),
+        ("NO_PROXY", &config.no_proxy),
+    ];
     for (name, value) in proxies {
         if let Some(value) = value {
             process::set_variable(name, value)?;
