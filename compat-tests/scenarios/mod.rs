@@ -11,6 +11,7 @@ mod lists;
 mod logs;
 mod network;
 mod pull;
+mod readme;
 mod run;
 mod sdk;
 mod server;
