@@ -71,7 +71,8 @@ scenario!(
         let (before, steps, after) = session(&text);
         let done: Vec<_> = steps.iter().map(|step| (step, outcome(d, step))).collect();
         if std::env::var_os("COMPAT_WRITE_README").is_some() {
-            let written: String = done.iter().map(|(step, output)| format!("$ {}\n{output}", step.command)).collect();
+            let written: String =
+                done.iter().map(|(step, output)| format!("$ {}\n{output}", step.command)).collect();
             fs::write(readme(), format!("{before}{BEGIN}{written}```{after}")).unwrap();
             return;
         }
