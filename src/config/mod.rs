@@ -27,7 +27,9 @@ pub const DEFAULT_FILE: &str = "/etc/docker/daemon.json";
 /// What the command line asks for.
 pub enum Invocation {
     Run(Box<Started>),
-    /// Print this and end well: help, version, the result of `--validate`.
+    /// `--validate`: check what can be checked without starting, and say so.
+    Check(Box<Config>),
+    /// Print this and end well: help, version.
     Print(String),
 }
 
@@ -186,7 +188,7 @@ pub fn load(args: &[String]) -> Result<Invocation, ConfigError> {
     let raw = source.raw()?;
     let config = read::config(&raw)?;
     if parsed.action == flags::Action::Validate {
-        return Ok(Invocation::Print("configuration OK".to_owned()));
+        return Ok(Invocation::Check(Box::new(config)));
     }
     Ok(Invocation::Run(Box::new(Started { config, source, ignored: raw.ignored() })))
 }
@@ -219,7 +221,7 @@ mod tests {
         args.push(format!("--config-file={}", path.display()));
         match load(&args)? {
             Invocation::Run(started) => Ok(*started),
-            Invocation::Print(text) => panic!("{text}"),
+            Invocation::Check(_) | Invocation::Print(_) => panic!("not a run"),
         }
     }
 
@@ -297,7 +299,7 @@ mod tests {
 
     #[test]
     fn only_a_named_file_must_exist() {
-        assert!(matches!(load(&["--validate".to_owned()]), Ok(Invocation::Print(_))));
+        assert!(matches!(load(&["--validate".to_owned()]), Ok(Invocation::Check(_))));
         let error = load(&["--config-file=/nonexistent/d.json".to_owned()]).err().unwrap().to_string();
         assert_eq!(
             error,

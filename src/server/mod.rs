@@ -35,23 +35,30 @@ const MAX_BLOCKING: usize = 128;
 
 /// Runs the daemon; `args` are those after the program's name.
 pub fn main(args: Vec<String>) -> ExitCode {
-    match config::load(&args) {
+    let done = match config::load(&args) {
         Ok(Invocation::Print(text)) => {
             println!("{text}");
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        Ok(Invocation::Run(started)) => match run(*started) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("failed to start daemon: {error}");
-                ExitCode::FAILURE
-            }
-        },
+        Ok(Invocation::Check(config)) => check(&config).map(|()| println!("configuration OK")),
+        Ok(Invocation::Run(started)) => run(*started),
         Err(error) => {
             eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("failed to start daemon: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// What is beyond the configuration's own knowledge.
+fn check(config: &config::Config) -> Result<(), StartError> {
+    Ok(logs::options::validate(&config.log_driver, &config.log_opts)?)
 }
 
 fn run(started: Started) -> Result<(), StartError> {
@@ -60,7 +67,7 @@ fn run(started: Started) -> Result<(), StartError> {
     for (option, reason) in ignored {
         tracing::info!(option, reason, "option has no effect");
     }
-    logs::options::validate(&config.log_driver, &config.log_opts)?;
+    check(&config)?;
     prepare_process(&config)?;
     let _roots = roots::prepare(&config)?;
     let _pidfile = pidfile::claim(&config.pidfile)?;

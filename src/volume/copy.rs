@@ -16,7 +16,9 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use crate::base::sys::root_fs::{Root, proc_path};
+use crate::base::durable;
+use crate::base::sys::root_fs::{Root, proc_path, remove_tree};
+use crate::crash_point;
 
 /// The directory that `path` names inside `rootfs`; `None` if there is none.
 pub fn open_source(rootfs: &Path, path: &Path) -> io::Result<Option<OwnedFd>> {
@@ -28,13 +30,32 @@ pub fn open_source(rootfs: &Path, path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Whether a directory holds nothing.
-pub fn is_empty(dir: &Path) -> io::Result<bool> {
+/// Puts a copy in the place of the directory `target` if that is empty: a crash leaves it empty or full.
+pub fn fill(source: &OwnedFd, target: &Path) -> io::Result<()> {
+    if !is_empty(target)? {
+        return Ok(());
+    }
+    let filled = durable::building(target)?;
+    if filled.exists() {
+        remove_tree(&filled)?;
+    }
+    fs::create_dir(&filled)?;
+    copy_tree(source, &filled)?;
+    crash_point!("volume.copy_up.copied");
+    fs::rename(&filled, target)
+}
+
+/// Copies into an empty directory that cannot be replaced, because it is mounted somewhere.
+pub fn fill_in_place(source: &OwnedFd, target: &Path) -> io::Result<()> {
+    if is_empty(target)? { copy_tree(source, target) } else { Ok(()) }
+}
+
+fn is_empty(dir: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(dir)?.next().is_none())
 }
 
 /// Copies the content of `source` into `target`, and the directory's own owner, mode and attributes.
-pub fn copy_tree(source: &OwnedFd, target: &Path) -> io::Result<()> {
+fn copy_tree(source: &OwnedFd, target: &Path) -> io::Result<()> {
     let mut copy = Copy { links: HashMap::new() };
     copy.children(source, target)?;
     copy_metadata(&proc_path(source).join("."), target)

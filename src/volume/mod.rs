@@ -242,24 +242,18 @@ impl Volumes {
         let volume = self.get(name)?;
         let failed = |source| VolumeError::CopyUp { name: name.to_owned(), path: path.to_owned(), source };
         let Some(source) = copy::open_source(rootfs, path).map_err(failed)? else { return Ok(()) };
-        if !copy::is_empty(&volume.mountpoint).map_err(failed)? {
-            return Ok(());
-        }
-        if volume.needs_mount() {
-            return copy::copy_tree(&source, &volume.mountpoint).map_err(failed);
-        }
-        // Beside the empty directory and then in its place: a crash leaves the volume empty or full.
-        let filled = durable::building(&volume.mountpoint).map_err(failed)?;
-        let done = (|| {
-            if filled.exists() {
-                remove_tree(&filled)?;
+        let data = &volume.mountpoint;
+        match (self.index.mounts(name), volume.needs_mount()) {
+            // Whoever has the directory mounted would go on with the old one if it were replaced.
+            (Mounts::Some, _) => copy::fill_in_place(&source, data).map_err(failed),
+            (Mounts::None, false) => copy::fill(&source, data).map_err(failed),
+            (Mounts::None, true) => {
+                driver_options::mount(&volume.options, data).map_err(failed)?;
+                let copied = copy::fill_in_place(&source, data);
+                mount::unmount_if_mounted(data, Unmount::Plain).map_err(failed)?;
+                copied.map_err(failed)
             }
-            std::fs::create_dir(&filled)?;
-            copy::copy_tree(&source, &filled)?;
-            crash_point!("volume.copy_up.copied");
-            std::fs::rename(&filled, &volume.mountpoint)
-        })();
-        done.map_err(failed)
+        }
     }
 
     /// Removes a volume that nobody uses, with all it holds.

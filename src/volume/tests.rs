@@ -118,3 +118,18 @@ fn bad_names_options_and_drivers_are_refused_in_dockerds_words() {
     let options = BTreeMap::from([("x".to_owned(), String::new())]);
     assert_eq!(create(CreateVolume { options, ..named("ab") }), "create ab: invalid option: \"x\"");
 }
+
+#[test]
+fn filling_a_volume_keeps_the_directory_that_a_running_container_sees() {
+    use std::os::unix::fs::MetadataExt;
+    let bench = bench();
+    let rootfs = bench.dir.path().join("rootfs");
+    std::fs::create_dir_all(rootfs.join("srv")).unwrap();
+    std::fs::write(rootfs.join("srv/a"), "1").unwrap();
+    let volume = bench.volumes.create(named("data")).unwrap();
+    let before = volume.mountpoint.metadata().unwrap().ino();
+    bench.volumes.mount("data", &ContainerId::random(), &seen()).unwrap();
+    bench.volumes.copy_up("data", &rootfs, Path::new("/srv")).unwrap();
+    assert_eq!(volume.mountpoint.metadata().unwrap().ino(), before);
+    assert!(volume.mountpoint.join("a").exists());
+}
