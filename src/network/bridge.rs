@@ -37,6 +37,18 @@ const TRANSIT_MARK: &str = ".forwarding-was-off";
 pub(super) struct Fabric {
     ready: BTreeMap<NetworkId, Ready>,
     is_watched: bool,
+    firewall: Option<Firewall>,
+}
+
+impl Fabric {
+    /// The packet filter's socket, kept open: closing it after something was removed waits for the kernel's readers
+    /// (13 ms; `nft_rcv_nl_event` in net/netfilter/nf_tables_api.c).
+    fn firewall(&mut self) -> io::Result<&Firewall> {
+        match &mut self.firewall {
+            Some(open) => Ok(open),
+            none => Ok(none.insert(Firewall::open()?)),
+        }
+    }
 }
 
 struct Ready {
@@ -137,17 +149,17 @@ impl Inner {
     pub(super) fn tear_down(&self, network: &Network) -> io::Result<()> {
         let mut fabric = self.fabric();
         if fabric.ready.remove(&network.id).is_some() && self.options.bridge.firewall {
-            self.lay_down(&fabric)?;
+            self.lay_down(&mut fabric)?;
         }
         link::delete(&Socket::open(Family::Route)?, &[Settings::of(network).name])
     }
 
     /// Opens the ways to published ports.
     pub(super) fn publish(&self, publications: &[Publication]) -> io::Result<()> {
-        let fabric = self.fabric();
-        match Firewall::open()?.publish(publications) {
+        let mut fabric = self.fabric();
+        match fabric.firewall()?.publish(publications) {
             // Somebody flushed the rule set. Laying it down anew opens the ways of all attached containers.
-            Err(e) if e.kind() == io::ErrorKind::NotFound => self.lay_down(&fabric),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.lay_down(&mut fabric),
             other => other,
         }
     }
@@ -157,18 +169,17 @@ impl Inner {
         if publications.is_empty() || !self.options.bridge.firewall {
             return Ok(());
         }
-        let _rules_stay_as_they_are = self.fabric();
-        Firewall::open()?.withdraw(publications)
+        self.fabric().firewall()?.withdraw(publications)
     }
 
     /// Makes the packet filter say what it should.
-    pub(super) fn lay_down(&self, fabric: &Fabric) -> io::Result<()> {
+    pub(super) fn lay_down(&self, fabric: &mut Fabric) -> io::Result<()> {
         let forbidden = self.transit_mark().exists();
         let transit = if forbidden { Transit::Forbidden } else { Transit::Allowed };
         let bridges: Vec<_> = fabric.ready.values().map(|r| r.rules.clone()).collect();
         let published: Vec<_> =
             self.state().attached.values().flat_map(|a| plan::publications(&a.sandbox)).collect();
-        Firewall::open()?.lay_down(&bridges, &published, transit)
+        fabric.firewall()?.lay_down(&bridges, &published, transit)
     }
 
     fn transit_mark(&self) -> PathBuf {

@@ -27,8 +27,8 @@ fn follow(watch: &Watch, inner: &Weak<Inner>) {
 }
 
 fn restore(inner: &Arc<Inner>) {
-    let fabric = inner.fabric();
-    match inner.lay_down(&fabric) {
+    let mut fabric = inner.fabric();
+    match inner.lay_down(&mut fabric) {
         Ok(()) => tracing::warn!("somebody removed the packet filter's rules; they are back"),
         Err(error) => {
             tracing::error!(%error, "somebody removed the packet filter's rules, and they do not come back")
