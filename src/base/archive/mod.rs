@@ -1,6 +1,6 @@
-//! Reading tar archives: the one reader for layers, `docker cp`, build contexts and image archives.
+//! Reading and writing tar archives: the one reader for layers, `docker cp`, build contexts and image archives.
 //!
-//! It turns blocks into [`Entry`] values and gives out their data; it never touches a file system. Understood:
+//! It turns blocks into [`Entry`] values and gives out their data, or back; it never touches a file system. Understood:
 //! v7, ustar, GNU (long names, sparse) and PAX (POSIX.1-2001; `SCHILY.xattr`, `GNU.sparse` 0.0, 0.1 and 1.0).
 //! Where readers of the world disagree it takes the side of Go's archive/tar, which wrote and reads most images, and
 //! refuses what would let two readers see different entries (a PAX size that contradicts the header's).
@@ -11,10 +11,12 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+mod writer;
 
 pub use entry::{Device, Entry, Kind, Mtime};
 pub use reader::Reader;
 pub use sparse::Segment;
+pub use writer::Writer;
 
 /// Why an archive cannot be read.
 #[derive(Debug, thiserror::Error)]

@@ -5,7 +5,7 @@ use std::io::{BufReader, Write};
 use std::path::Path;
 use std::process::Command;
 
-use super::{Entry, Kind, Reader};
+use super::{Device, Entry, Kind, Mtime, Reader, Writer};
 
 /// A file of 10 MiB with data in two places.
 fn make_sparse(path: &Path) {
@@ -146,4 +146,69 @@ fn random_blocks_never_panic() {
             let _ = reader.read_data(&entry, |_, _| Ok::<_, super::ArchiveError>(()));
         }
     }
+}
+
+fn extreme(kind: Kind, path: &str, content: &[u8]) -> (Entry, Vec<u8>) {
+    let entry = Entry {
+        path: path.as_bytes().to_vec(),
+        link: if matches!(kind, Kind::Symlink | Kind::HardLink) {
+            "l\u{e9}".repeat(70).into()
+        } else {
+            Vec::new()
+        },
+        kind,
+        mode: 0o7755,
+        uid: u32::MAX - 1,
+        gid: 1,
+        mtime: Mtime { seconds: -2, nanos: 500_000_000 },
+        size: content.len() as u64,
+        device: if kind == Kind::CharDevice {
+            Device { major: 10, minor: 1 << 19 }
+        } else {
+            Device::default()
+        },
+        xattrs: vec![(b"security.capability".to_vec(), vec![0, 1, b'\n', b'=', 255])],
+        sparse: None,
+    };
+    (entry, content.to_vec())
+}
+
+#[test]
+fn what_is_written_is_read_back_equal() {
+    let entries = vec![
+        extreme(Kind::Directory, &"dir/".repeat(60), b""),
+        extreme(Kind::Regular, "file", &[b'x'; 1025]),
+        extreme(Kind::Regular, &"n".repeat(100), b""),
+        extreme(Kind::Symlink, "link", b""),
+        extreme(Kind::HardLink, "hard", b""),
+        extreme(Kind::CharDevice, "device", b""),
+        extreme(Kind::Fifo, "fifo", b""),
+    ];
+    let mut writer = Writer::new(Vec::new());
+    for (entry, content) in &entries {
+        writer.entry(entry).unwrap();
+        writer.data(content).unwrap();
+    }
+    let archive = writer.finish().unwrap();
+    assert_eq!(read_all(&archive), entries);
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.tar"), &archive).unwrap();
+    let listed = Command::new("tar").args(["-tvf", "a.tar"]).current_dir(dir.path()).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    assert_eq!(String::from_utf8_lossy(&listed.stdout).lines().count(), entries.len());
+}
+
+#[test]
+fn a_file_that_changes_its_size_leaves_a_readable_archive_or_an_error() {
+    let (entry, _) = extreme(Kind::Regular, "file", b"12345");
+    let mut writer = Writer::new(Vec::new());
+    writer.entry(&entry).unwrap();
+    writer.data(b"12").unwrap();
+    let (next, _) = extreme(Kind::Directory, "dir/", b"");
+    writer.entry(&next).unwrap();
+    let archive = writer.finish().unwrap();
+    assert_eq!(read_all(&archive), [(entry.clone(), b"12\0\0\0".to_vec()), (next, Vec::new())]);
+    let mut writer = Writer::new(Vec::new());
+    writer.entry(&entry).unwrap();
+    assert!(writer.data(b"123456").is_err());
 }

