@@ -16,6 +16,7 @@ mod apply;
 mod chain;
 pub mod decompress;
 mod mounts;
+mod pack;
 mod pipe;
 mod store;
 mod trash;
@@ -23,6 +24,7 @@ mod writer;
 
 pub use chain::{ChainId, chain_ids};
 pub use mounts::{MountOptions, Writable, unmount};
+pub use pack::{Marks, pack};
 pub use store::{LayerInfo, Snapshots};
 pub use writer::{Applied, LayerWriter};
 

@@ -5,4 +5,5 @@ mod archives;
 mod benign;
 mod hostile;
 mod mounted;
+mod packed;
 mod stored;

@@ -20,12 +20,13 @@ use rustix::io::Errno;
 
 use self::attributes::Attributes;
 use self::name::{Meaning, clean, meaning, split};
-use self::parents::{Missing, Parents, is_whiteout};
+use self::parents::{Missing, Parents};
 use super::SnapshotError;
 use crate::base::archive::{Entry, Kind, Reader};
 use crate::base::sys::root_fs::{Root, remove_tree_at};
 
 pub(super) use self::attributes::copy as copy_attributes;
+pub(super) use self::parents::is_whiteout;
 
 /// Ten times what the largest known images have; parents that the archive leaves out count too.
 const MAX_ENTRIES: u64 = 20_000_000;

@@ -123,7 +123,7 @@ impl Parents {
 }
 
 /// Character device 0/0: how overlayfs says that a name of the layers below is gone.
-pub(super) fn is_whiteout(stat: &fs::Stat) -> bool {
+pub(in crate::snapshot) fn is_whiteout(stat: &fs::Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
 }
 

@@ -13,7 +13,7 @@ use crate::base::sys::mount::{self, MountPropagationFlags};
 use crate::snapshot::{ChainId, Durability, MountOptions, SnapshotError, Writable, unmount};
 
 /// Runs `test` on a thread whose mounts nobody else sees and which go away with it.
-fn in_own_mounts(test: impl FnOnce() + Send) {
+pub(super) fn in_own_mounts(test: impl FnOnce() + Send) {
     std::thread::scope(|scope| {
         let running = scope.spawn(|| {
             unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_FS).expect("these tests need root");
@@ -28,26 +28,26 @@ fn in_own_mounts(test: impl FnOnce() + Send) {
 }
 
 /// A container's directories.
-struct Place {
+pub(super) struct Place {
     dir: tempfile::TempDir,
 }
 
 impl Place {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("root")).unwrap();
         Self { dir }
     }
 
-    fn writable(&self) -> Writable {
+    pub(super) fn writable(&self) -> Writable {
         Writable { upper: self.dir.path().join("upper"), work: self.dir.path().join("work") }
     }
 
-    fn root(&self) -> PathBuf {
+    pub(super) fn root(&self) -> PathBuf {
         self.dir.path().join("root")
     }
 
-    fn mount(&self, bench: &Bench, layers: &[ChainId]) -> PathBuf {
+    pub(super) fn mount(&self, bench: &Bench, layers: &[ChainId]) -> PathBuf {
         self.mount_as(bench, layers, Durability::Synced).unwrap();
         self.root()
     }
@@ -62,7 +62,7 @@ impl Place {
     }
 }
 
-fn names(dir: &Path) -> Vec<String> {
+pub(super) fn names(dir: &Path) -> Vec<String> {
     let mut names: Vec<_> =
         fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();
@@ -70,7 +70,7 @@ fn names(dir: &Path) -> Vec<String> {
 }
 
 /// Stacks the layers and returns them.
-fn stack(bench: &Bench, archives: impl IntoIterator<Item = Archive>) -> Vec<ChainId> {
+pub(super) fn stack(bench: &Bench, archives: impl IntoIterator<Item = Archive>) -> Vec<ChainId> {
     let mut layers = Vec::new();
     for archive in archives {
         let layer = bench.layer(archive, &layers);

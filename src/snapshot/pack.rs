@@ -1,0 +1,252 @@
+//! Archives of directory trees: a container's changes as a layer, or a whole root. The tree may be changing, and its
+//! owner may be hostile: everything is opened relative to its directory without following links.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::SnapshotError;
+use super::apply::is_whiteout;
+use crate::base::archive::{Device, Entry, Kind, Mtime, Writer};
+use crate::base::sys::root_fs::proc_path;
+
+/// Longer paths cannot be unpacked again; the limit also bounds how deep the walk goes.
+const MAX_PATH: usize = 4095;
+const CHUNK: usize = 256 * 1024;
+const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+/// Whether overlayfs' marks are turned into those of the image format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marks {
+    /// The tree is the upper directory of an overlay: whiteouts become `.wh.` names.
+    Convert,
+    /// The tree is what a container sees.
+    Plain,
+}
+
+/// Writes the tree below `root`, without an entry for `root` itself, to `sink`. Names are sorted, times are whole
+/// seconds and sockets are left out, as dockerd does; of extended attributes, file capabilities and those of users are
+/// kept. Blocks.
+pub fn pack<W: Write>(root: &Path, marks: Marks, sink: W) -> Result<W, SnapshotError> {
+    let failed = |path: &[u8], source| {
+        let path = root.join(OsStr::from_bytes(path));
+        SnapshotError::Store { action: "archiving", path, source }
+    };
+    let dir = fs::open(root, DIR, Mode::empty()).map_err(|e| failed(b"", e.into()))?;
+    let mut packer = Packer {
+        writer: Writer::new(sink),
+        marks,
+        path: Vec::new(),
+        linked: HashMap::new(),
+        buffer: vec![0; CHUNK].into(),
+    };
+    // Of the root only the mark counts.
+    packer.directory(&dir).map_err(|source| failed(&packer.path, source))?;
+    packer.writer.finish().map_err(|source| failed(b"", source))
+}
+
+struct Packer<W> {
+    writer: Writer<W>,
+    marks: Marks,
+    /// Of the entry at hand, relative to the root.
+    path: Vec<u8>,
+    /// Files with several names, by device and inode: the first name that was written.
+    linked: HashMap<(u64, u64), Vec<u8>>,
+    buffer: Box<[u8]>,
+}
+
+impl<W: Write> Packer<W> {
+    /// What is in a directory, after its mark. On errors `path` stays where they happened.
+    fn directory(&mut self, dir: &OwnedFd) -> io::Result<()> {
+        if self.marks == Marks::Convert && is_opaque(dir)? {
+            self.mark(b".wh..wh..opq")?;
+        }
+        let mut names = Vec::new();
+        for entry in Dir::read_from(dir)? {
+            let name = entry?.file_name().to_bytes().to_vec();
+            if name != b"." && name != b".." {
+                names.push(name);
+            }
+        }
+        names.sort_unstable();
+        for name in names {
+            let length = self.path.len();
+            if length > 0 {
+                self.path.push(b'/');
+            }
+            self.path.extend_from_slice(&name);
+            if self.path.len() > MAX_PATH {
+                return Err(Errno::NAMETOOLONG.into());
+            }
+            match self.entry(dir.as_fd(), OsStr::from_bytes(&name)) {
+                // Removed since it was listed.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                other => other?,
+            }
+            self.path.truncate(length);
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Directory => {
+                let dir = fs::openat(parent, name, DIR, Mode::empty())?;
+                let mut entry = self.describe(Kind::Directory, &fs::fstat(&dir)?, dir.as_fd())?;
+                entry.path.push(b'/');
+                self.writer.entry(&entry)?;
+                self.directory(&dir)
+            }
+            FileType::RegularFile => self.file(parent, name),
+            FileType::CharacterDevice if self.marks == Marks::Convert && is_whiteout(&stat) => {
+                let directory = self.path.len().saturating_sub(name.len() + 1);
+                let path = self.path.split_off(directory);
+                let marked = self.mark(&[b".wh.", name.as_bytes()].concat());
+                self.path.extend_from_slice(&path);
+                marked
+            }
+            FileType::Symlink => self.other(parent, name, Kind::Symlink),
+            FileType::CharacterDevice => self.other(parent, name, Kind::CharDevice),
+            FileType::BlockDevice => self.other(parent, name, Kind::BlockDevice),
+            FileType::Fifo => self.other(parent, name, Kind::Fifo),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
+        // What was a file a moment ago may be a FIFO by now: O_NONBLOCK, and the kind is asked again.
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = fs::openat(parent, name, flags, Mode::empty())?;
+        let stat = fs::fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Errno::NOENT.into());
+        }
+        let mut entry = self.describe(Kind::Regular, &stat, file.as_fd())?;
+        if self.is_another_name(&mut entry, &stat) {
+            return self.writer.entry(&entry);
+        }
+        self.writer.entry(&entry)?;
+        let mut left = entry.size;
+        while left > 0 {
+            let wanted = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
+            let length = rustix::io::read(&file, &mut self.buffer[..wanted])?;
+            if length == 0 {
+                break;
+            }
+            self.writer.data(&self.buffer[..length])?;
+            left -= length as u64;
+        }
+        Ok(())
+    }
+
+    fn other(&mut self, parent: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> io::Result<()> {
+        let handle =
+            fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+        let stat = fs::fstat(&handle)?;
+        let mut entry = self.describe(kind, &stat, handle.as_fd())?;
+        if kind == Kind::Symlink {
+            entry.link = fs::readlinkat(&handle, "", Vec::new())?.into_bytes();
+        }
+        self.is_another_name(&mut entry, &stat);
+        self.writer.entry(&entry)
+    }
+
+    /// Turns the entry into a hard link if its file has been written under another name.
+    fn is_another_name(&mut self, entry: &mut Entry, stat: &Stat) -> bool {
+        if stat.st_nlink < 2 {
+            return false;
+        }
+        match self.linked.entry((stat.st_dev, stat.st_ino)) {
+            std::collections::hash_map::Entry::Occupied(first) => {
+                entry.kind = Kind::HardLink;
+                entry.link = first.get().clone();
+                entry.size = 0;
+                true
+            }
+            std::collections::hash_map::Entry::Vacant(free) => {
+                free.insert(self.path.clone());
+                false
+            }
+        }
+    }
+
+    /// An empty file in the directory at hand.
+    fn mark(&mut self, name: &[u8]) -> io::Result<()> {
+        let path = if self.path.is_empty() { name.to_vec() } else { [&self.path, &b"/"[..], name].concat() };
+        self.writer.entry(&Entry {
+            path,
+            link: Vec::new(),
+            kind: Kind::Regular,
+            mode: 0,
+            uid: 0,
+            gid: 0,
+            mtime: Mtime::default(),
+            size: 0,
+            device: Device::default(),
+            xattrs: Vec::new(),
+            sparse: None,
+        })
+    }
+
+    fn describe(&self, kind: Kind, stat: &Stat, file: BorrowedFd<'_>) -> io::Result<Entry> {
+        let device = match kind {
+            Kind::CharDevice | Kind::BlockDevice => {
+                Device { major: fs::major(stat.st_rdev), minor: fs::minor(stat.st_rdev) }
+            }
+            _ => Device::default(),
+        };
+        Ok(Entry {
+            path: self.path.clone(),
+            link: Vec::new(),
+            kind,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime: Mtime { seconds: stat.st_mtime, nanos: 0 },
+            size: if kind == Kind::Regular { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
+            device,
+            xattrs: xattrs(&proc_path(file))?,
+            sparse: None,
+        })
+    }
+}
+
+/// File capabilities and users' own attributes. By path, because handles on links and devices take no other call.
+fn xattrs(path: &PathBuf) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let length = match fs::listxattr_query(path) {
+        // Most files have none: one call.
+        Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
+        other => other?,
+    };
+    // More may have been added since.
+    let mut names = vec![0; length + 4096];
+    let length = fs::listxattr(path, &mut names[..])?;
+    names.truncate(length);
+    let kept = |name: &&[u8]| {
+        *name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+    };
+    let mut found = Vec::new();
+    for name in names.split(|b| *b == 0).filter(kept) {
+        let mut value = vec![0; 64 * 1024];
+        let length = fs::getxattr(path, name, &mut value[..])?;
+        value.truncate(length);
+        found.push((name.to_vec(), value));
+    }
+    Ok(found)
+}
+
+fn is_opaque(dir: &OwnedFd) -> io::Result<bool> {
+    let mut value = [0; 2];
+    match fs::fgetxattr(dir, "trusted.overlay.opaque", &mut value[..]) {
+        Ok(length) => Ok(value[..length] == *b"y"),
+        Err(Errno::NODATA | Errno::OPNOTSUPP | Errno::RANGE) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}

@@ -1,0 +1,94 @@
+//! Layers made from what a container changed.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+
+use super::archives::{Archive, Bench};
+use super::mounted::{Place, in_own_mounts, names, stack};
+use crate::base::archive::{Kind, Reader};
+use crate::base::digest::Digest;
+use crate::snapshot::{Marks, pack};
+
+#[test]
+fn a_containers_changes_give_the_same_tree_as_a_layer() {
+    in_own_mounts(|| {
+        let (bench, place) = (Bench::new(), Place::new());
+        let base =
+            Archive::new().file("gone", b"1").dir("d/").file("d/old", b"2").dir("kept/").file("kept/a", b"3");
+        let mut layers = stack(&bench, [base]);
+        let root = place.mount(&bench, &layers);
+        fs::remove_file(root.join("gone")).unwrap();
+        fs::remove_dir_all(root.join("d")).unwrap();
+        fs::create_dir(root.join("d")).unwrap();
+        fs::write(root.join("d/new"), b"new").unwrap();
+        fs::write(root.join("kept/b"), [b'x'; 300_000]).unwrap();
+        fs::hard_link(root.join("kept/b"), root.join("kept/c")).unwrap();
+        symlink("/nowhere", root.join("link")).unwrap();
+        fs::set_permissions(root.join("kept/b"), fs::Permissions::from_mode(0o4711)).unwrap();
+        let _socket = UnixListener::bind(root.join("socket")).unwrap();
+
+        let diff = pack(&place.writable().upper, Marks::Convert, Vec::new()).unwrap();
+        let (layer, _) = bench.try_layer(&diff, &layers).unwrap();
+        layers.push(layer);
+        let copy = Place::new();
+        let root = copy.mount(&bench, &layers);
+        assert_eq!(names(&root), ["d", "kept", "link"]);
+        assert_eq!(names(&root.join("d")), ["new"]);
+        assert_eq!(names(&root.join("kept")), ["a", "b", "c"]);
+        let stat = fs::metadata(root.join("kept/b")).unwrap();
+        assert_eq!((stat.mode() & 0o7777, stat.nlink(), stat.len()), (0o4711, 2, 300_000));
+    });
+}
+
+#[test]
+fn the_same_tree_always_gives_the_same_archive() {
+    let bench = Bench::new();
+    let tree = bench.unpack(Archive::new().dir("b/").file("b/z", b"1").file("b/a", b"2").file("a", b""));
+    let digest = || Digest::of(&pack(&tree, Marks::Plain, Vec::new()).unwrap());
+    assert_eq!(digest(), digest());
+    let archive = pack(&tree, Marks::Plain, Vec::new()).unwrap();
+    let mut reader = Reader::new(archive.as_slice());
+    let mut paths = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        paths.push(String::from_utf8(entry.path).unwrap());
+    }
+    assert_eq!(paths, ["a", "b/", "b/a", "b/z"]);
+}
+
+#[test]
+fn marks_and_capabilities_are_written_as_the_image_format_has_them() {
+    let bench = Bench::new();
+    // Of revision 2, with CAP_NET_RAW permitted.
+    let mut capability = vec![1, 0, 0, 2, 0, 32, 0, 0];
+    capability.resize(20, 0);
+    let records: [(&str, &[u8]); 2] =
+        [("SCHILY.xattr.security.capability", &capability), ("SCHILY.xattr.trusted.private", b"x")];
+    let archive = Archive::new()
+        .file(".wh.top", b"")
+        .dir("d/")
+        .file("d/.wh..wh..opq", b"")
+        .file("d/.wh.gone", b"")
+        .pax(&records)
+        .file("d/ping", b"#!");
+    let tree = bench.unpack(archive);
+    let archive = pack(&tree, Marks::Convert, Vec::new()).unwrap();
+    let mut reader = Reader::new(archive.as_slice());
+    let mut found = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        assert!(matches!(entry.kind, Kind::Regular | Kind::Directory));
+        found.push((String::from_utf8(entry.path).unwrap(), entry.xattrs));
+    }
+    let none = Vec::new;
+    let kept = vec![(b"security.capability".to_vec(), capability)];
+    assert_eq!(
+        found,
+        [
+            ("d/".to_owned(), none()),
+            ("d/.wh..wh..opq".to_owned(), none()),
+            ("d/.wh.gone".to_owned(), none()),
+            ("d/ping".to_owned(), kept),
+            (".wh.top".to_owned(), none()),
+        ]
+    );
+}
