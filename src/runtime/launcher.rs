@@ -12,6 +12,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use oci_spec::runtime::LinuxNamespaceType;
@@ -23,7 +24,7 @@ use super::spec::LaunchSpec;
 use crate::base::durable;
 use crate::base::id::ContainerId;
 use crate::base::sys::sealed::SealedProgram;
-use crate::base::sys::{fdpass, socket_at, spawn};
+use crate::base::sys::{cgroup, fdpass, socket_at, spawn};
 
 /// How long a shim that accepted a connection may take to say who it is.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
@@ -72,11 +73,28 @@ impl Launcher {
         self.program().map(drop)
     }
 
+    /// A container will be started soon: lets the kernel get ready for it. To be called as early as a start is likely
+    /// (when a container is created, when a start begins); costs a system call in a thread that waits.
+    pub fn anticipate(&self) {
+        static BUSY: AtomicBool = AtomicBool::new(false);
+        if BUSY.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let waiting = std::thread::Builder::new().name("anticipate".to_owned()).stack_size(64 * 1024).spawn(|| {
+            // Only speed is lost.
+            let _ = cgroup::anticipate_moves();
+            BUSY.store(false, Ordering::Release);
+        });
+        if waiting.is_err() {
+            BUSY.store(false, Ordering::Release);
+        }
+    }
+
     /// Starts a container; returns once it runs its program. If the future is dropped before, or on an error, nothing
     /// of the container is left but its directory, which the caller made or will reuse.
     pub async fn launch(&self, mut spec: LaunchSpec) -> Result<Running, LaunchError> {
-        let socket = self.spawn(&mut spec)?;
-        let (pid, socket) = socket;
+        self.anticipate();
+        let (pid, socket) = self.spawn(&mut spec)?;
         let Connected { shim, events, status } = client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
         let (launch, clients) = describe(&mut spec);
         let mut fds = clients;

@@ -15,6 +15,7 @@ use super::streams::Reading;
 use super::{KEPT_EXITS, Shim};
 use crate::base::durable;
 use crate::base::sys::cgroup::Cgroup;
+use crate::base::sys::memory;
 use crate::crash_point;
 use crate::logs::Stream;
 use crate::runtime::protocol::{
@@ -42,6 +43,10 @@ impl Shim {
 
     /// Does what is due: ends of output, of clients' patience.
     pub(super) fn settle(&mut self) {
+        if self.trim_at.is_some_and(|at| Instant::now() >= at) {
+            self.trim_at = None;
+            memory::trim();
+        }
         let keys: Vec<_> = self.processes.keys().copied().collect();
         for key in keys {
             let Some(process) = self.processes.get_mut(&key) else { continue };

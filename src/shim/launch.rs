@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Instant;
 
 use super::command::{exec_stdin, system};
 use super::log::Log;
@@ -11,7 +12,7 @@ use super::poll::{INIT, Key, Token};
 use super::process::{Console, Process, State};
 use super::report::{self, Outcome, start_failure};
 use super::streams::{Ends, Streams};
-use super::{Shim, binary, creator, enter};
+use super::{Shim, TRIM_AFTER, binary, creator, enter};
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::socket_at;
 use crate::base::time::Timestamp;
@@ -193,6 +194,7 @@ impl Shim {
                 .for_each(|id| self.greet(id));
             self.watch_oom();
         }
+        self.trim_at = Some(Instant::now() + TRIM_AFTER);
         self.claim(key, pid);
     }
 

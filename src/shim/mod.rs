@@ -57,6 +57,8 @@ const FIRST_CONNECTION: i32 = 3;
 const LISTENER: i32 = 4;
 /// Exits of execs that are kept for a daemon to come back; older ones are forgotten.
 const KEPT_EXITS: usize = 256;
+/// How long after a start memory is given back: containers that end at once do not pay for it.
+const TRIM_AFTER: Duration = Duration::from_millis(300);
 /// How often clients that hold up the shim's end are looked at.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -103,6 +105,8 @@ struct Shim {
     exit: Option<ExitRecord>,
     /// Exits of execs that no daemon was told.
     untold: Vec<ExecStatus>,
+    /// When to give back the memory that starting processes took.
+    trim_at: Option<Instant>,
     /// True once the daemon has recorded the exit, or there is nothing to record.
     over: bool,
 }
@@ -147,6 +151,7 @@ impl Shim {
             oom_kills: 0,
             exit: None,
             untold: Vec::new(),
+            trim_at: None,
             over: false,
         };
         shim.connect(first)?;
@@ -176,7 +181,7 @@ impl Shim {
             State::Ended(_) if !process.streams.clients_gone() => Some(LINGER),
             _ => None,
         });
-        drains.min()
+        drains.chain(self.trim_at.map(|at| at.saturating_duration_since(Instant::now()))).min()
     }
 
     fn handle(&mut self, token: Token, flags: EpollFlags) {

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod fdpass;
 pub mod igzip;
 pub mod inherited;
+pub mod memory;
 pub mod mount;
 pub mod netlink;
 pub mod netns;
