@@ -219,6 +219,7 @@ fn describe(spec: &mut LaunchSpec) -> (Launch, Vec<OwnedFd>) {
     let own_pid_namespace = linux
         .and_then(|linux| linux.namespaces().as_ref())
         .is_some_and(|all| all.iter().any(|ns| ns.typ() == LinuxNamespaceType::Pid && ns.path().is_none()));
+    let user = spec.spec.process().as_ref().map_or(0, |process| process.user().uid());
     let terminal = spec.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let cgroups_path = linux.and_then(|linux| linux.cgroups_path().clone());
     let (streams, clients) =
@@ -234,6 +235,7 @@ fn describe(spec: &mut LaunchSpec) -> (Launch, Vec<OwnedFd>) {
         systemd_cgroup: spec.systemd_cgroup,
         cgroups_path,
         own_pid_namespace,
+        user,
         attachments: streams,
     };
     (launch, clients)

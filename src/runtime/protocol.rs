@@ -86,6 +86,9 @@ pub struct Launch {
     pub cgroups_path: Option<PathBuf>,
     /// False if the container's processes can outlive its first one (no PID namespace of its own).
     pub own_pid_namespace: bool,
+    /// The user of the container's first process, as the host numbers it: owner of its streams.
+    #[serde(default)]
+    pub user: u32,
     pub attachments: Vec<Streams>,
 }
 

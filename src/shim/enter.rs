@@ -18,6 +18,7 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, Process};
 use serde::Deserialize;
 
+use super::creator::give_to_user;
 use super::fork::{close_all_but, fork};
 use super::program::{Program, home_of, reason};
 use super::report::{Reporter, start_failure};
@@ -209,7 +210,7 @@ fn open_streams(stdio: &Stdio, uid: u32, size: Option<Size>) -> Result<(), Enter
     match stdio {
         Stdio::Pipes(fds) => {
             for (target, fd) in (0..).zip(fds) {
-                own(fd.as_fd(), uid)?;
+                give_to_user(fd.as_fd(), uid);
                 dup_onto(fd.as_fd(), target)?;
             }
             Ok(())
@@ -231,17 +232,6 @@ fn open_terminal(socket: &OwnedFd, uid: u32, size: Option<Size>) -> io::Result<(
         dup_onto(slave.as_fd(), target).map_err(|_| io::Error::last_os_error())?;
     }
     fdpass::send(socket.as_fd(), b"t", &[master.as_fd()]).map(drop)
-}
-
-/// Lets the process open its own streams through /dev/stdout and the like. /dev/null stays root's.
-fn own(fd: BorrowedFd<'_>, uid: u32) -> Result<(), EnterError> {
-    let stat = step("stat a stream", nix::sys::stat::fstat(fd))?;
-    let is_pipe = stat.st_mode & libc::S_IFMT == libc::S_IFIFO;
-    if is_pipe && stat.st_uid != uid {
-        // A user namespace may have no such user; then it is as it would be without.
-        let _ = nix::unistd::fchown(fd, Some(uid.into()), None);
-    }
-    Ok(())
 }
 
 fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<(), EnterError> {

@@ -2,19 +2,32 @@
 
 use std::ffi::c_void;
 
+const PAGE: usize = 4096;
+
 /// Returns what was only needed for a start: free heap, and the pages of this program that have been mapped. Those of
 /// its code and constants are clean and come back by page faults where they are used again; its data stay.
 pub fn trim() {
     // SAFETY: returns free memory of the allocator to the kernel.
     unsafe { libc::malloc_trim(0) };
+    forget_stack();
     // SAFETY: calls `forget_program` for this program's headers, which stay mapped for its life.
     unsafe { libc::dl_iterate_phdr(Some(forget_program), std::ptr::null_mut()) };
+}
+
+/// Frees the part of the stack that deeper calls have used before.
+fn forget_stack() {
+    const KEPT: usize = 16 * 1024;
+    const DEPTH: usize = 512 * 1024;
+    let here = std::ptr::from_ref(&KEPT.to_ne_bytes()).addr();
+    let end = (here - KEPT) / PAGE * PAGE;
+    // SAFETY: below what is in use the stack holds nothing; where it was never as deep there is nothing mapped, which
+    // the kernel passes over.
+    unsafe { libc::madvise((end - DEPTH) as *mut c_void, DEPTH, libc::MADV_DONTNEED) };
 }
 
 /// # Safety
 /// To be called by `dl_iterate_phdr` only, whose `info` is valid during the call.
 unsafe extern "C" fn forget_program(info: *mut libc::dl_phdr_info, _: usize, _: *mut c_void) -> libc::c_int {
-    const PAGE: usize = 4096;
     // SAFETY: by contract.
     let info = unsafe { &*info };
     // SAFETY: the loader says that there are so many headers there.
