@@ -80,11 +80,12 @@ impl Launcher {
         if BUSY.swap(true, Ordering::AcqRel) {
             return;
         }
-        let waiting = std::thread::Builder::new().name("anticipate".to_owned()).stack_size(64 * 1024).spawn(|| {
-            // Only speed is lost.
-            let _ = cgroup::anticipate_moves();
-            BUSY.store(false, Ordering::Release);
-        });
+        let waiting =
+            std::thread::Builder::new().name("anticipate".to_owned()).stack_size(64 * 1024).spawn(|| {
+                // Only speed is lost.
+                let _ = cgroup::anticipate_moves();
+                BUSY.store(false, Ordering::Release);
+            });
         if waiting.is_err() {
             BUSY.store(false, Ordering::Release);
         }
