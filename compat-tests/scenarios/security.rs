@@ -1,0 +1,116 @@
+//! Attacks that other engines have fallen to: nothing of the host is seen, written or executed.
+
+use serde_json::json;
+use tar::EntryType;
+
+use crate::harness::daemon::Daemon;
+use crate::harness::images::{Layer, busybox};
+use crate::harness::scenario::{Setup, scenario};
+
+/// A file system that is only in the sandbox, with a secret that no container may meet.
+fn victim(d: &Daemon) {
+    d.sh("mount -t tmpfs victim /mnt && mkdir /mnt/victim && echo secret >/mnt/victim/file").ok();
+}
+
+fn expect_untouched(d: &Daemon, after: &str) {
+    assert_eq!(d.sh("cat /mnt/victim/file; ls -A /mnt/victim").ok(), "secret\nfile", "{after}");
+}
+
+// CVE-2024-21626
+scenario!(a_working_directory_among_descriptors_reaches_no_host_file, |d| {
+    victim(d);
+    for descriptor in 3..14 {
+        let script = "cat ../../../../../../../mnt/victim/file mnt/victim/file 2>/dev/null";
+        let ended = d.sh(&format!("docker run --rm -w /proc/self/fd/{descriptor} busybox sh -c '{script}'"));
+        assert!(!ended.stdout.contains("secret"), "{ended}");
+    }
+});
+
+// CVE-2019-19921, CVE-2021-30465, CVE-2025-31133 and their kin
+scenario!(mount_targets_that_are_symlinks_stay_inside, |d| {
+    victim(d);
+    for target in [
+        "proc",
+        "sys",
+        "dev",
+        "dev/shm",
+        "dev/null",
+        "dev/pts",
+        "etc/hosts",
+        "etc/resolv.conf",
+        "etc/hostname",
+    ] {
+        let mut layer = Layer::new();
+        if let Some((parent, _)) = target.split_once('/') {
+            layer = layer.dir(parent, 0o755);
+        }
+        let image = busybox().named("linked:1").layer(layer.symlink(target, "/mnt/victim"));
+        d.load(image.docker_archive());
+        let ended = d.sh("docker run --rm linked:1 sh -c 'touch /mnt/victim/x /dev/x /proc/x /sys/x; cat /mnt/victim/file'");
+        assert!(!ended.stdout.contains("secret"), "{target}: {ended}");
+        expect_untouched(d, target);
+        d.sh("docker rmi -f linked:1").ok();
+    }
+});
+
+scenario!(a_volume_s_destination_stays_inside, |d| {
+    victim(d);
+    let image = busybox().named("volumes:1").layer(Layer::new().symlink("out", "/mnt/victim"));
+    d.load(image.docker_archive());
+    d.sh("docker run --rm -v data:/out/inside volumes:1 touch /out/inside/x");
+    expect_untouched(d, "a volume through a symlink");
+    // CVE-2022-23648
+    let image = busybox().named("upwards:1").with("Volumes", json!({"/../../../../../../mnt/victim": {}}));
+    d.load(image.docker_archive());
+    let ended = d.sh("docker run --rm upwards:1 cat /mnt/victim/file");
+    assert!(!ended.stdout.contains("secret"), "{ended}");
+    expect_untouched(d, "a volume upwards");
+});
+
+// CVE-2019-5736: the engine's own program must not be what a container can open for writing.
+scenario!(the_engine_s_program_cannot_be_overwritten, |d| {
+    let image = busybox().named("self:1").layer(Layer::new().symlink("start", "/proc/self/exe"));
+    d.load(image.docker_archive());
+    let before = d.sh("sha256sum $(readlink -f /proc/$(cat pid)/exe)").ok();
+    d.sh("docker run --rm --entrypoint /start self:1 sh -c 'echo evil >/proc/1/exe'");
+    d.sh("docker run -d --name box busybox sh -c 'while :; do for p in /proc/[0-9]*/exe; do echo evil >$p; done; done' 2>/dev/null").ok();
+    for _ in 0..5 {
+        d.sh("docker exec box true");
+    }
+    assert_eq!(d.sh("sha256sum $(readlink -f /proc/$(cat pid)/exe)").ok(), before);
+});
+
+// CVE-2024-40635
+scenario!(a_user_beyond_the_range_is_refused, |d| {
+    d.sh("docker run --rm -u 2147483648 busybox id -u").code(125);
+    d.sh("docker run --rm -u -1 busybox id -u").code(125);
+});
+
+// dockerd 20.10 waits for the FIFO's writer.
+scenario!(a_user_database_that_is_no_file_does_not_hang, Setup::new().slipway_only(), |d| {
+    let image =
+        busybox().named("fifo:1").layer(Layer::new().entry(EntryType::Fifo, "etc/passwd", 0o644, None, b""));
+    d.load(image.docker_archive());
+    let ended = d.sh("timeout 20 docker run --rm -u user fifo:1 true");
+    assert!(ended.code != 124 && ended.code != 0, "{ended}");
+});
+
+// CVE-2020-15257
+scenario!(no_helper_listens_on_an_abstract_socket, Setup::new().slipway_only(), |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    assert_eq!(d.sh("docker run --rm --network host busybox grep -c @ /proc/net/unix").stdout.trim(), "0");
+});
+
+scenario!(a_container_sees_no_descriptor_of_the_engine, |d| {
+    assert_eq!(d.sh("docker run --rm busybox ls /proc/self/fd").ok(), "0\n1\n2\n3");
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    assert_eq!(d.sh("docker exec box ls /proc/self/fd").ok(), "0\n1\n2\n3");
+    assert_eq!(d.sh("docker exec box ls /proc/1/fd").ok(), "0\n1\n2");
+});
+
+scenario!(nothing_of_a_container_is_readable_by_other_users, Setup::new().slipway_only(), |d| {
+    d.sh("docker run -d --name box -v data:/d -e SECRET=1 busybox sh -c 'echo private; sleep 1000'").ok();
+    let ended =
+        d.sh("setpriv --reuid 65534 --regid 65534 --clear-groups find data exec -type f 2>/dev/null | head");
+    assert_eq!(ended.stdout, "");
+});
