@@ -46,14 +46,9 @@ scenario!(a_container_s_life_in_every_version, Setup::new().slipway_only(), |d| 
 scenario!(ping_answers_head_and_get_with_every_header, Setup::new().without_image(), |d| {
     for method in ["HEAD", "GET"] {
         let pong = d.send(Request::new(method, "/_ping")).expect(200);
-        for header in [
-            "Api-Version",
-            "Docker-Experimental",
-            "Ostype",
-            "Server",
-            "Cache-Control",
-            "Content-Type",
-        ] {
+        for header in
+            ["Api-Version", "Docker-Experimental", "Ostype", "Server", "Cache-Control", "Content-Type"]
+        {
             assert!(pong.header(header).is_some(), "{method}: {header}");
         }
     }
