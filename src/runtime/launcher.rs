@@ -11,15 +11,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp};
 
 use super::client::{self, Connected, Running, Shim};
-use super::error::{LaunchError, ShimError};
-use super::protocol::{Command, EXIT_FILE, ExitRecord, Launch, Reply, SOCKET, Status};
+use super::embedded;
+use super::error::{LaunchError, ShimError, StartFailure};
+use super::filter::Filters;
+use super::protocol::{
+    Command, EXIT_FILE, ExitRecord, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET, Status,
+};
 use super::spec::LaunchSpec;
 use crate::base::durable;
 use crate::base::id::ContainerId;
@@ -33,6 +37,7 @@ const STATUS_DEADLINE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub struct Launcher {
     program: OnceLock<SealedProgram>,
+    filters: Arc<Filters>,
 }
 
 /// What became of a container that had a shim.
@@ -95,9 +100,10 @@ impl Launcher {
     /// of the container is left but its directory, which the caller made or will reuse.
     pub async fn launch(&self, mut spec: LaunchSpec) -> Result<Running, LaunchError> {
         self.anticipate();
-        let (pid, socket) = self.spawn(&mut spec)?;
+        let confinement = self.confinement(&mut spec).await?;
+        let (pid, socket) = self.spawn(&mut spec, confinement.filter.as_deref())?;
         let Connected { shim, events, status } = client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
-        let (launch, clients) = describe(&mut spec);
+        let (launch, clients) = describe(&mut spec, confinement.capabilities);
         let mut fds = clients;
         let mut rest = spec.port_sockets;
         let room = fdpass::MAX_FDS.saturating_sub(fds.len()).min(rest.len());
@@ -132,6 +138,34 @@ impl Launcher {
         }
     }
 
+    /// Compiles a profile that containers will have, so that the first of them need not wait for it. Blocks for some 50
+    /// milliseconds.
+    pub fn prepare_seccomp(&self, profile: &LinuxSeccomp) {
+        if let Err(error) = self.filters.program(profile) {
+            tracing::warn!(%error, "the default seccomp profile cannot be compiled");
+        }
+    }
+
+    /// Takes out of the specification what the shim sees to in the embedded runtime's place.
+    async fn confinement(&self, spec: &mut LaunchSpec) -> Result<Confinement, LaunchError> {
+        if spec.runtime != Runtime::Embedded {
+            return Ok(Confinement::default());
+        }
+        let taken = embedded::adapt(&mut spec.spec);
+        let Some(profile) = taken.seccomp else {
+            return Ok(Confinement { filter: None, capabilities: taken.capabilities });
+        };
+        let filters = self.filters.clone();
+        let compiled = tokio::task::spawn_blocking(move || filters.program(&profile)).await;
+        let failed = |message: String| LaunchError::Start {
+            kind: StartFailure::Other,
+            message: format!("runc create failed: unable to start container process: unable to init seccomp: {message}"),
+        };
+        let compiled = compiled.map_err(|error| failed(error.to_string()))?;
+        let filter = compiled.map_err(|error| failed(error.to_string()))?;
+        Ok(Confinement { filter: Some(filter), capabilities: taken.capabilities })
+    }
+
     fn program(&self) -> io::Result<&SealedProgram> {
         if let Some(program) = self.program.get() {
             return Ok(program);
@@ -141,19 +175,23 @@ impl Launcher {
     }
 
     /// Writes the bundle and starts a shim in it; returns its process id and a connection. The writes go to a tmpfs.
-    fn spawn(&self, spec: &mut LaunchSpec) -> Result<(i32, UnixStream), LaunchError> {
+    fn spawn(&self, spec: &mut LaunchSpec, filter: Option<&[u8]>) -> Result<(i32, UnixStream), LaunchError> {
         let dir = spec.dir.as_path();
         let at = |path: &Path| {
             let path = path.to_owned();
             move |source| LaunchError::Bundle { path, source }
         };
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))?;
-        for stale in [SOCKET, EXIT_FILE] {
+        for stale in [SOCKET, EXIT_FILE, SECCOMP_FILE] {
             missing_is_fine(fs::remove_file(dir.join(stale))).map_err(at(dir))?;
         }
         let config = dir.join("config.json");
         let json = serde_json::to_vec(&spec.spec)?;
         durable::write_state(&config, &json).map_err(at(&config))?;
+        if let Some(filter) = filter {
+            let path = dir.join(SECCOMP_FILE);
+            durable::write_state(&path, filter).map_err(at(&path))?;
+        }
         let listener = socket_at::bind(dir, SOCKET).map_err(at(dir))?;
         let errors = open_log(dir).map_err(at(dir))?;
         let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Spawn)?;
@@ -215,7 +253,14 @@ async fn hold(shim: &Shim, mut sockets: Vec<OwnedFd>) -> Result<(), ShimError> {
     Ok(())
 }
 
-fn describe(spec: &mut LaunchSpec) -> (Launch, Vec<OwnedFd>) {
+/// What the shim does to the container's process just before it becomes its program.
+#[derive(Default)]
+struct Confinement {
+    filter: Option<Arc<[u8]>>,
+    capabilities: Option<LinuxCapabilities>,
+}
+
+fn describe(spec: &mut LaunchSpec, capabilities: Option<LinuxCapabilities>) -> (Launch, Vec<OwnedFd>) {
     let linux = spec.spec.linux().as_ref();
     let own_pid_namespace = linux
         .and_then(|linux| linux.namespaces().as_ref())
@@ -237,6 +282,7 @@ fn describe(spec: &mut LaunchSpec) -> (Launch, Vec<OwnedFd>) {
         cgroups_path,
         own_pid_namespace,
         user,
+        capabilities,
         attachments: streams,
     };
     (launch, clients)

@@ -8,7 +8,9 @@
 //! Deliberately absent: networks, mounts of images, restart policies, what is in the container's record.
 
 mod client;
+mod embedded;
 mod error;
+mod filter;
 mod launcher;
 pub mod protocol;
 mod spec;

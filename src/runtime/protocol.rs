@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::Process;
+use oci_spec::runtime::{LinuxCapabilities, Process};
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{ContainerId, ExecId};
@@ -21,6 +21,8 @@ pub const VERSION: u32 = 1;
 pub const SOCKET: &str = "shim.sock";
 /// Name of the file in which the shim leaves the container's exit.
 pub const EXIT_FILE: &str = "exit.json";
+/// Name of the file that holds the container's compiled seccomp filter, where the shim applies it.
+pub const SECCOMP_FILE: &str = "seccomp.bpf";
 /// The longest frame that is accepted: an exec's arguments and environment may be large.
 pub const MAX_FRAME: usize = 16 << 20;
 /// Bytes before the JSON of a frame: its length and the number of descriptors, both little-endian.
@@ -89,6 +91,9 @@ pub struct Launch {
     /// The user of the container's first process, as the host numbers it: owner of its streams.
     #[serde(default)]
     pub user: u32,
+    /// What its process keeps, where the shim sees to that and not the runtime.
+    #[serde(default)]
+    pub capabilities: Option<LinuxCapabilities>,
     pub attachments: Vec<Streams>,
 }
 

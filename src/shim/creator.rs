@@ -18,8 +18,9 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::notify_socket::{NOTIFY_FILE, NotifySocket};
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxCapabilities, Spec};
 
+use super::confine::{Filter, as_program, confine};
 use super::fork::fork;
 use super::program::Program;
 use super::report::{Reporter, complain, start_failure};
@@ -53,6 +54,8 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(|e| runtime_error(&e))?;
     let program = ContainerProgram {
         reporter,
+        filter: Filter::read(dir).map_err(|e| runtime_error(&e))?,
+        capabilities: launch.capabilities.clone(),
         home: Rc::default(),
         size: launch.console_size.filter(|_| launch.terminal),
     };
@@ -119,6 +122,8 @@ fn wording(text: &str) -> String {
 #[derive(Clone)]
 struct ContainerProgram {
     reporter: Reporter,
+    filter: Option<Filter>,
+    capabilities: Option<LinuxCapabilities>,
     home: Rc<RefCell<Option<String>>>,
     size: Option<Size>,
 }
@@ -130,8 +135,9 @@ impl Executor for ContainerProgram {
             Err(ExecutorValidationError::ArgValidationError(text))
         };
         let Some(process) = spec.process() else { return fail("no process".to_owned()) };
-        match Program::find(process, None) {
-            Ok(_) => Ok(()),
+        match as_program(self.capabilities.as_ref(), || Program::find(process, None)) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => fail(error.to_string()),
             Err(error) => fail(error.to_string()),
         }
     }
@@ -147,6 +153,11 @@ impl Executor for ContainerProgram {
         let home = self.home.borrow();
         let program = Program::find(process, home.as_deref())
             .map_err(|error| ExecutorError::Other(error.to_string()))?;
+        if let Err(error) = confine(self.filter.as_ref(), self.capabilities.as_ref()) {
+            complain(&error.to_string());
+            // SAFETY: as below.
+            unsafe { libc::_exit(255) }
+        }
         if let Some(size) = self.size {
             let _ = pty::resize(io::stdin().as_fd(), size.rows, size.columns);
         }

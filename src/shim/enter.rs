@@ -6,19 +6,17 @@
 //! is open in it but its streams and the report.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use libcontainer::capabilities::drop_privileges;
 use libcontainer::syscall::syscall::create_syscall;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{LinuxSeccomp, PosixRlimit, Process};
-use serde::Deserialize;
+use oci_spec::runtime::{PosixRlimit, Process};
 
 use super::creator::give_to_user;
+use super::confine::{ConfineError, Filter, as_program, confine};
 use super::fork::{close_all_but, fork};
 use super::program::{Program, home_of, reason};
 use super::report::{Reporter, start_failure};
@@ -51,8 +49,6 @@ pub enum Stdio {
 enum EnterError {
     #[error("joining the container's cgroup: {0}")]
     Cgroup(io::Error),
-    #[error("reading the container's specification: {0}")]
-    Specification(io::Error),
     #[error("joining the container's namespaces: {}", reason(*.0))]
     Namespaces(Errno),
     #[error("making the terminal: {0}")]
@@ -67,8 +63,10 @@ enum EnterError {
     Rlimit { kind: String, errno: Errno },
     #[error("unable to {what}: {}", reason(*.errno))]
     Step { what: &'static str, errno: Errno },
-    #[error("unable to init seccomp: {0}")]
-    Seccomp(#[from] libcontainer::seccomp::SeccompError),
+    #[error("reading the container's seccomp filter: {0}")]
+    Filter(io::Error),
+    #[error(transparent)]
+    Confine(#[from] ConfineError),
     #[error("unable to apply apparmor profile: {0}")]
     AppArmor(#[from] libcontainer::apparmor::AppArmorError),
     #[error("unable to apply caps: {0}")]
@@ -106,7 +104,7 @@ fn fail(reporter: Reporter, error: &EnterError) {
 
 /// The helper: everything that is done with the host's view.
 fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> Result<(), EnterError> {
-    let seccomp = read_seccomp(entry.dir)?;
+    let filter = Filter::read(entry.dir).map_err(EnterError::Filter)?;
     if let Some(score) = entry.process.oom_score_adj() {
         fs::write("/proc/self/oom_score_adj", score.to_string())
             .map_err(|e| EnterError::Step { what: "set the OOM score", errno: errno(&e) })?;
@@ -125,7 +123,7 @@ fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> R
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0, 0, 0, 0) };
     match pid {
         0 => {
-            if let Err(error) = become_process(entry, stdio, seccomp, reporter) {
+            if let Err(error) = become_process(entry, stdio, filter.as_ref(), reporter) {
                 fail(reporter, &error);
             }
             Ok(())
@@ -165,7 +163,7 @@ fn namespaces(init: i32) -> CloneFlags {
 fn become_process(
     entry: &Entry<'_>,
     stdio: &Stdio,
-    seccomp: Option<LinuxSeccomp>,
+    filter: Option<&Filter>,
     reporter: Reporter,
 ) -> Result<(), EnterError> {
     let process = entry.process;
@@ -181,27 +179,20 @@ fn become_process(
     }
     let umask = user.umask().unwrap_or(0o022);
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));
-    let unprivileged = process.no_new_privileges() == Some(true);
-    if unprivileged {
+    if process.no_new_privileges() == Some(true) {
         step("set no_new_privs", nix::sys::prctl::set_no_new_privs())?;
-    } else if let Some(seccomp) = &seccomp {
-        // Without no_new_privs a filter needs privilege, which is still there.
-        libcontainer::seccomp::initialize_seccomp(seccomp)?;
     }
     let moved = enter_directory(process.cwd());
     set_groups(user.additional_gids().as_deref().unwrap_or_default())?;
-    let syscall = create_syscall();
-    syscall.set_id(user.uid().into(), user.gid().into())?;
-    if let Some(capabilities) = process.capabilities() {
-        drop_privileges(capabilities, syscall.as_ref())?;
-    }
-    // What root may not enter the user may (root squash), and the other way round.
-    moved.or_else(|_| enter_directory(process.cwd()))?;
-    stay_inside()?;
-    if let Some(seccomp) = seccomp.filter(|_| unprivileged) {
-        libcontainer::seccomp::initialize_seccomp(&seccomp)?;
-    }
-    let program = Program::find(process, Some(&home_of(user.uid())))?;
+    create_syscall().set_id(user.uid().into(), user.gid().into())?;
+    let capabilities = process.capabilities().as_ref();
+    let program = as_program(capabilities, || {
+        // What root may not enter the user may (root squash), and the other way round.
+        moved.or_else(|_| enter_directory(process.cwd()))?;
+        stay_inside()?;
+        Ok::<_, EnterError>(Program::find(process, Some(&home_of(user.uid())))?)
+    })??;
+    confine(filter, capabilities)?;
     let errno = program.execute();
     Err(EnterError::Refused(program.refusal(errno)))
 }
@@ -277,25 +268,4 @@ fn step<T>(what: &'static str, outcome: Result<T, Errno>) -> Result<T, EnterErro
 
 fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-/// The part of the specification that an exec takes over; what the daemon may change per exec is in its request.
-#[derive(Deserialize)]
-struct Specification {
-    linux: Option<LinuxPart>,
-}
-
-#[derive(Deserialize)]
-struct LinuxPart {
-    seccomp: Option<LinuxSeccomp>,
-}
-
-fn read_seccomp(dir: &Path) -> Result<Option<LinuxSeccomp>, EnterError> {
-    let mut text = Vec::new();
-    let path = dir.join("config.json");
-    let read = fs::OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path);
-    read.and_then(|mut file| file.read_to_end(&mut text)).map_err(EnterError::Specification)?;
-    let specification: Specification =
-        serde_json::from_slice(&text).map_err(|e| EnterError::Specification(e.into()))?;
-    Ok(specification.linux.and_then(|linux| linux.seccomp))
 }

@@ -9,6 +9,7 @@
 mod binary;
 mod client;
 mod command;
+mod confine;
 mod connection;
 mod creator;
 mod detach;

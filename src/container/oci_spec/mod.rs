@@ -91,7 +91,6 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
     let capabilities = bounding_set(host_config)?;
     let mut spec = json!({
         "ociVersion": "1.0.2",
-        "hostname": if host_config.uts_mode == "host" { "" } else { input.record.config.hostname.as_str() },
         "root": { "path": input.rootfs, "readonly": host_config.readonly_rootfs },
         "process": process(input, &capabilities, &security),
         "mounts": mounts::list(input),
@@ -102,13 +101,21 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
             "resources": resources::of(input)?,
             "devices": devices::list(input),
             "sysctl": sysctls(input),
-            "rootfsPropagation": mounts::root_propagation(input),
         },
     });
-    if !input.record.config.domainname.is_empty() && host_config.uts_mode != "host" {
-        spec["domainname"] = json!(input.record.config.domainname);
+    if host_config.uts_mode != "host" {
+        // Runtimes refuse names, even empty ones, where the namespace is the host's.
+        let config = &input.record.config;
+        for (key, name) in [("hostname", &config.hostname), ("domainname", &config.domainname)] {
+            if !name.is_empty() {
+                spec[key] = json!(name);
+            }
+        }
     }
     let linux = &mut spec["linux"];
+    if let Some(propagation) = mounts::root_propagation(input) {
+        linux["rootfsPropagation"] = json!(propagation);
+    }
     if !host_config.privileged && !security.unmasked {
         linux["maskedPaths"] = json!(host_config.masked_paths.clone().unwrap_or_else(masked_paths));
         linux["readonlyPaths"] = json!(host_config.readonly_paths.clone().unwrap_or_else(readonly_paths));
@@ -173,9 +180,11 @@ fn process(input: &SpecInput<'_>, capabilities: &[String], security: &Security) 
         "cwd": cwd,
         "capabilities": process_capabilities(capabilities, input.user.uid),
         "rlimits": rlimits(input),
-        "noNewPrivileges": security.no_new_privileges,
         "oomScoreAdj": record.host_config.oom_score_adj,
     });
+    if security.no_new_privileges {
+        process["noNewPrivileges"] = json!(true);
+    }
     if let Some(profile) = &security.apparmor {
         process["apparmorProfile"] = json!(profile);
     }
@@ -183,12 +192,10 @@ fn process(input: &SpecInput<'_>, capabilities: &[String], security: &Security) 
 }
 
 /// Users other than root get no capability that an execve would take from them anyway; nobody gets inheritable or
-/// ambient ones (CVE-2022-29162).
+/// ambient ones (CVE-2022-29162). Empty sets are written out: an absent one is left as the runtime has it.
 pub fn process_capabilities(bounding: &[String], uid: u32) -> Value {
-    match uid {
-        0 => json!({ "bounding": bounding, "permitted": bounding, "effective": bounding }),
-        _ => json!({ "bounding": bounding }),
-    }
+    let own = if uid == 0 { bounding } else { &[] };
+    json!({ "bounding": bounding, "permitted": own, "effective": own, "inheritable": [], "ambient": [] })
 }
 
 fn args(input: &SpecInput<'_>) -> Vec<String> {

@@ -7,10 +7,12 @@ use crate::container::host_config::MountType;
 
 pub(super) fn list(input: &SpecInput<'_>) -> Vec<Value> {
     let host_config = &input.record.host_config;
-    let taken = |destination: &str| {
+    let own = |destination: &str| {
         input.mounts.iter().any(|mount| mount.point.destination == destination)
             || host_config.tmpfs.contains_key(destination)
     };
+    // A `/dev` of the user's own stays as it is.
+    let taken = |path: &str| own(path) || (path.starts_with("/dev/") && own("/dev"));
     let mut list: Vec<Value> =
         system(input).into_iter().filter(|mount| !taken(text(mount, "destination"))).collect();
     let mut user: Vec<Value> = input.mounts.iter().map(user_mount).collect();
@@ -22,14 +24,16 @@ pub(super) fn list(input: &SpecInput<'_>) -> Vec<Value> {
     list
 }
 
-/// Whether mounts made on the host later may appear in the container, which a shared or slave bind asks for.
-pub(super) fn root_propagation(input: &SpecInput<'_>) -> &'static str {
-    let asks =
-        |word: &str| input.mounts.iter().any(|mount| mount.point.propagation.trim_start_matches('r') == word);
+/// Whether mounts made on the host later may appear in the container, or its own on the host, which a slave or shared
+/// bind asks for; the runtime's default otherwise.
+pub(super) fn root_propagation(input: &SpecInput<'_>) -> Option<&'static str> {
+    let asks = |word: &str| {
+        input.mounts.iter().any(|mount| mount.point.propagation.trim_start_matches('r') == word)
+    };
     match () {
-        () if asks("shared") => "shared",
-        () if asks("slave") => "slave",
-        () => "rprivate",
+        () if asks("shared") => Some("shared"),
+        () if asks("slave") => Some("rslave"),
+        () => None,
     }
 }
 
@@ -49,7 +53,6 @@ fn system(input: &SpecInput<'_>) -> Vec<Value> {
             "devpts",
             &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
         ),
-        // Without a network namespace of its own a container may not mount sysfs; it binds the host's.
         mount("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", access]),
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[cgroup_access, "nosuid", "noexec", "nodev"]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
