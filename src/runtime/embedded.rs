@@ -50,8 +50,7 @@ fn root_propagation(wanted: Option<&str>) -> &'static str {
 
 /// The directories in the container that show the host's v1 hierarchies and must not be written to.
 fn read_only_groups(mounts: &[Mount]) -> Vec<String> {
-    let is_read_only =
-        |mount: &Mount| mount.options().iter().flatten().any(|option| option == "ro");
+    let is_read_only = |mount: &Mount| mount.options().iter().flatten().any(|option| option == "ro");
     let Some(mount) = mounts.iter().find(|mount| mount.typ().as_deref() == Some("cgroup")) else {
         return Vec::new();
     };

@@ -64,8 +64,12 @@ impl Filters {
 
 fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>, FilterError> {
     let default = action(profile.default_action(), profile.default_errno_ret())?;
-    let architectures: Vec<ScmpArch> =
-        profile.architectures().iter().flatten().map(|arch| known(arch, str::parse)).collect::<Result<_, _>>()?;
+    let architectures: Vec<ScmpArch> = profile
+        .architectures()
+        .iter()
+        .flatten()
+        .map(|arch| known(arch, str::parse))
+        .collect::<Result<_, _>>()?;
     let mut context = ScmpFilterContext::new(default)?;
     for architecture in &architectures {
         context.add_arch(*architecture)?;
@@ -106,9 +110,9 @@ fn add(context: &mut ScmpFilterContext, rule: &LinuxSyscall, default: ScmpAction
         let Ok(call) = ScmpSyscall::from_name(name) else { continue };
         let wrong = |source| FilterError::Rule { name: name.clone(), source };
         match repeated {
-            true => compare
-                .iter()
-                .try_for_each(|one| context.add_rule_conditional(action, call, std::slice::from_ref(one)).map(drop)),
+            true => compare.iter().try_for_each(|one| {
+                context.add_rule_conditional(action, call, std::slice::from_ref(one)).map(drop)
+            }),
             false => context.add_rule_conditional(action, call, &compare).map(drop),
         }
         .map_err(wrong)?;

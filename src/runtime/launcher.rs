@@ -21,9 +21,7 @@ use super::client::{self, Connected, Running, Shim};
 use super::embedded;
 use super::error::{LaunchError, ShimError, StartFailure};
 use super::filter::Filters;
-use super::protocol::{
-    Command, EXIT_FILE, ExitRecord, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET, Status,
-};
+use super::protocol::{Command, EXIT_FILE, ExitRecord, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET, Status};
 use super::spec::LaunchSpec;
 use crate::base::durable;
 use crate::base::id::ContainerId;
@@ -159,7 +157,9 @@ impl Launcher {
         let compiled = tokio::task::spawn_blocking(move || filters.program(&profile)).await;
         let failed = |message: String| LaunchError::Start {
             kind: StartFailure::Other,
-            message: format!("runc create failed: unable to start container process: unable to init seccomp: {message}"),
+            message: format!(
+                "runc create failed: unable to start container process: unable to init seccomp: {message}"
+            ),
         };
         let compiled = compiled.map_err(|error| failed(error.to_string()))?;
         let filter = compiled.map_err(|error| failed(error.to_string()))?;

@@ -45,7 +45,8 @@ impl Filter {
             })
         };
         let program: Vec<_> = bytes[8..].chunks_exact(8).map(instruction).collect::<Option<_>>()?;
-        (program.len() == count as usize && bytes.len() == 8 + program.len() * 8).then_some(Self { flags, program })
+        (program.len() == count as usize && bytes.len() == 8 + program.len() * 8)
+            .then_some(Self { flags, program })
     }
 
     /// Applies it to this process for good.
@@ -62,7 +63,10 @@ impl Filter {
 }
 
 /// Loads the filter and keeps only these capabilities.
-pub fn confine(filter: Option<&Filter>, capabilities: Option<&LinuxCapabilities>) -> Result<(), ConfineError> {
+pub fn confine(
+    filter: Option<&Filter>,
+    capabilities: Option<&LinuxCapabilities>,
+) -> Result<(), ConfineError> {
     if let Some(filter) = filter {
         filter.load().map_err(ConfineError::Filter)?;
     }

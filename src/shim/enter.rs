@@ -15,8 +15,8 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use oci_spec::runtime::{PosixRlimit, Process};
 
-use super::creator::give_to_user;
 use super::confine::{ConfineError, Filter, as_program, confine};
+use super::creator::give_to_user;
 use super::fork::{close_all_but, fork};
 use super::program::{Program, home_of, reason};
 use super::report::{Reporter, start_failure};

@@ -27,9 +27,8 @@ pub(super) fn list(input: &SpecInput<'_>) -> Vec<Value> {
 /// Whether mounts made on the host later may appear in the container, or its own on the host, which a slave or shared
 /// bind asks for; the runtime's default otherwise.
 pub(super) fn root_propagation(input: &SpecInput<'_>) -> Option<&'static str> {
-    let asks = |word: &str| {
-        input.mounts.iter().any(|mount| mount.point.propagation.trim_start_matches('r') == word)
-    };
+    let asks =
+        |word: &str| input.mounts.iter().any(|mount| mount.point.propagation.trim_start_matches('r') == word);
     match () {
         () if asks("shared") => Some("shared"),
         () if asks("slave") => Some("rslave"),
