@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ipnet::IpNet;
 
@@ -28,9 +28,13 @@ const OPTION_BINDING: &str = "com.docker.network.bridge.host_binding_ipv4";
 const OPTION_MTU: &str = "com.docker.network.driver.mtu";
 const DEFAULT_BRIDGE: &str = "docker0";
 const DEFAULT_MTU: u32 = 1500;
+/// The bridge beside another engine that has [`DEFAULT_BRIDGE`].
+const OWN_BRIDGE: &str = "slipway0";
 const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+const FORWARDING6: &str = "/proc/sys/net/ipv6/conf/all/forwarding";
 /// Beside the namespaces (and gone with them when the machine restarts): forwarding was off before us.
 const TRANSIT_MARK: &str = ".forwarding-was-off";
+const TRANSIT_MARK6: &str = ".forwarding6-was-off";
 
 /// The bridges that are known to be in order.
 #[derive(Default)]
@@ -174,28 +178,35 @@ impl Inner {
 
     /// Makes the packet filter say what it should.
     pub(super) fn lay_down(&self, fabric: &mut Fabric) -> io::Result<()> {
-        let forbidden = self.transit_mark().exists();
-        let transit = if forbidden { Transit::Forbidden } else { Transit::Allowed };
+        let transit =
+            [TRANSIT_MARK, TRANSIT_MARK6].map(|mark| match self.options.netns_dir.join(mark).exists() {
+                true => Transit::Forbidden,
+                false => Transit::Allowed,
+            });
         let bridges: Vec<_> = fabric.ready.values().map(|r| r.rules.clone()).collect();
         let published: Vec<_> =
             self.state().attached.values().flat_map(|a| plan::publications(&a.sandbox)).collect();
         fabric.firewall()?.lay_down(&bridges, &published, transit)
     }
 
-    fn transit_mark(&self) -> PathBuf {
-        self.options.netns_dir.join(TRANSIT_MARK)
+    /// Whether forwarding must be switched on; remembers that it was off.
+    fn must_forward(&self, switch: &str, mark: &str) -> io::Result<bool> {
+        if !self.options.bridge.ip_forward || fs::read_to_string(switch)?.trim() != "0" {
+            return Ok(false);
+        }
+        fs::create_dir_all(&self.options.netns_dir)?;
+        if !self.options.bridge.ip_forward_no_drop {
+            fs::write(self.options.netns_dir.join(mark), "")?;
+        }
+        Ok(true)
     }
 
     /// Lays the rules down for all bridges and then switches forwarding on, in this order: nothing may pass before
     /// the rules are there.
     fn open_the_way(&self, fabric: &mut Fabric) -> io::Result<()> {
-        let forwards = self.options.bridge.ip_forward && fs::read_to_string(FORWARDING)?.trim() == "0";
-        if forwards {
-            fs::create_dir_all(&self.options.netns_dir)?;
-            if !self.options.bridge.ip_forward_no_drop {
-                fs::write(self.transit_mark(), "")?;
-            }
-        }
+        let has_ipv6 = fabric.ready.values().any(|ready| ready.rules.subnet6.is_some());
+        let forwards = self.must_forward(FORWARDING, TRANSIT_MARK)?;
+        let forwards6 = has_ipv6 && self.must_forward(FORWARDING6, TRANSIT_MARK6)?;
         if self.options.bridge.firewall {
             if !fabric.is_watched {
                 self.watch()?;
@@ -207,7 +218,10 @@ impl Inner {
                 switch_on(&format!("/proc/sys/net/ipv4/conf/{}/route_localnet", bridge.rules.name))?;
             }
         }
-        if forwards { switch_on(FORWARDING) } else { Ok(()) }
+        if forwards {
+            switch_on(FORWARDING)?;
+        }
+        if forwards6 { switch_on(FORWARDING6) } else { Ok(()) }
     }
 }
 
@@ -268,7 +282,13 @@ pub(super) fn default_bridge(
     options: &BridgeOptions,
     taken: &Taken,
 ) -> Result<Network, NetworkError> {
-    let name = options.name.as_deref().unwrap_or(DEFAULT_BRIDGE);
+    let name = match (&options.name, taken.default_bridge) {
+        (Some(name), _) => name,
+        (None, DefaultBridge::Free) if record.options.get(OPTION_NAME).is_none_or(|n| n != OWN_BRIDGE) => {
+            DEFAULT_BRIDGE
+        }
+        (None, DefaultBridge::Free | DefaultBridge::OfAnotherEngine) => OWN_BRIDGE,
+    };
     let own = taken.on(name);
     let before = record.ipam.subnets.iter().find(|s| s.subnet.addr().is_ipv4());
     let address = match (options.bip, own, before) {
@@ -325,11 +345,35 @@ pub(super) fn first_host(subnet: IpNet) -> IpNet {
     IpNet::new(first, subnet.prefix_len()).unwrap_or(subnet)
 }
 
+/// Whom `docker0` belongs to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum DefaultBridge {
+    /// Nobody, or an engine that does not run any more and whose place we take.
+    Free,
+    OfAnotherEngine,
+}
+
+impl DefaultBridge {
+    /// Looks whether dockerd runs in our network namespace.
+    fn find() -> Self {
+        let pid = fs::read_to_string("/run/docker.pid").ok().and_then(|text| text.trim().parse::<u32>().ok());
+        let is_other = |pid: &u32| {
+            let netns = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
+            let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+            *pid != std::process::id()
+                && name.trim() == "dockerd"
+                && netns("thread-self").is_some_and(|own| netns(&pid.to_string()) == Some(own))
+        };
+        if pid.is_some_and(|pid| is_other(&pid)) { Self::OfAnotherEngine } else { Self::Free }
+    }
+}
+
 /// Which addresses the host has a use for already.
 pub(super) struct Taken {
     /// Destinations of routes, subnets of addresses, name servers, subnets of other networks.
     pub nets: Vec<IpNet>,
     pub pools: Vec<super::AddressPool>,
+    pub default_bridge: DefaultBridge,
     by_interface: Vec<(String, IpNet)>,
 }
 
@@ -347,7 +391,7 @@ impl Taken {
         let by_interface =
             addresses.iter().filter_map(|a| Some((names.get(&a.index)?.clone(), a.net))).collect();
         let pools = if pools.is_empty() { ipam::default_pools() } else { pools.to_vec() };
-        Ok(Self { nets, pools, by_interface })
+        Ok(Self { nets, pools, default_bridge: DefaultBridge::find(), by_interface })
     }
 
     /// True if a subnet overlaps nothing.
@@ -377,6 +421,7 @@ mod tests {
         Taken {
             nets: nets.iter().map(|n| n.parse().unwrap()).collect(),
             pools: ipam::default_pools(),
+            default_bridge: DefaultBridge::Free,
             by_interface: docker0
                 .map(|net| (DEFAULT_BRIDGE.to_owned(), net.parse().unwrap()))
                 .into_iter()
@@ -410,6 +455,20 @@ mod tests {
         let options =
             BridgeOptions { bip: Some("192.168.5.1/24".parse().unwrap()), ..BridgeOptions::default() };
         assert_eq!(subnet(fresh(), &options, &taken).1, "192.168.5.0/24 192.168.5.1");
+    }
+
+    #[test]
+    fn beside_another_engine_the_bridge_has_a_name_of_its_own_and_keeps_it() {
+        let fresh = super::super::predefined("bridge", Driver::Bridge);
+        let mut taken = taken(&["172.17.0.0/16"], None);
+        taken.default_bridge = DefaultBridge::OfAnotherEngine;
+        let (chosen, shown) = subnet(fresh, &BridgeOptions::default(), &taken);
+        assert_eq!(
+            (chosen.options[OPTION_NAME].as_str(), shown.as_str()),
+            (OWN_BRIDGE, "172.18.0.0/16 172.18.0.1")
+        );
+        taken.default_bridge = DefaultBridge::Free;
+        assert_eq!(subnet(chosen, &BridgeOptions::default(), &taken).0.options[OPTION_NAME], OWN_BRIDGE);
     }
 
     #[test]

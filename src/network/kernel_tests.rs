@@ -181,6 +181,13 @@ fn udp_ports_and_single_addresses_are_published() {
     let host = Host::new();
     let outside = host.neighbour();
     host.run(|networks| {
+        // A client that asked before the port was published, and whose flow the kernel remembers.
+        let client = netns::enter(&outside, || UdpSocket::bind("0.0.0.0:0")).unwrap();
+        client.connect("192.0.2.1:32768").unwrap();
+        let host_socket = UdpSocket::bind("192.0.2.1:32768").unwrap();
+        connect(networks, &request(host.dir(), NetworkMode::Bridge));
+        client.send(b"early").unwrap();
+        drop(host_socket);
         let mut dns = publishing(&host, "dns", "53/udp", "");
         dns.ports[0].host_ip = Some("192.0.2.1".parse().unwrap());
         let (sandbox, inside) = connect(networks, &dns);
@@ -188,8 +195,6 @@ fn udp_ports_and_single_addresses_are_published() {
         assert_eq!((binding.host_ip.to_string().as_str(), binding.host_port), ("192.0.2.1", 32768));
         let server = netns::enter(&inside, || UdpSocket::bind("0.0.0.0:53")).unwrap();
         netns::enter(&outside, || {
-            let client = UdpSocket::bind("0.0.0.0:0")?;
-            client.connect("192.0.2.1:32768")?;
             client.set_read_timeout(Some(Duration::from_secs(5)))?;
             client.send(b"ping")?;
             let mut bytes = [0; 8];

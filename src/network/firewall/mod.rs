@@ -3,6 +3,7 @@
 //! Rules are laid down when a bridge appears; a container that publishes ports costs one transaction with one element
 //! for each. Tables of others are never changed, except as [`iptables`] says.
 
+mod conntrack;
 mod iptables;
 mod nft;
 mod rules;
@@ -26,14 +27,15 @@ impl Firewall {
     }
 
     /// Makes the rules say what they should for these bridges and publications, whatever was there before.
+    /// `transit` is that of IPv4 and that of IPv6.
     pub fn lay_down(
         &self,
         bridges: &[Bridge],
         published: &[Publication],
-        transit: Transit,
+        transit: [Transit; 2],
     ) -> io::Result<()> {
         let mut messages = Vec::new();
-        for table in [rules::TABLE4, rules::TABLE6] {
+        for (table, transit) in [rules::TABLE4, rules::TABLE6].into_iter().zip(transit) {
             if table == rules::TABLE4 || bridges.iter().any(|b| b.subnet6.is_some()) {
                 messages.extend(rules::lay_down(table, bridges, transit));
                 messages.extend(rules::unpublish_all(table));
@@ -62,7 +64,9 @@ impl Firewall {
         if publications.is_empty() {
             return Ok(());
         }
-        self.socket.request(nft::transaction(publications.iter().map(add).collect()))
+        self.socket.request(nft::transaction(publications.iter().map(add).collect()))?;
+        conntrack::forget(publications);
+        Ok(())
     }
 
     /// Closes the ways to published ports. Those that do not exist are no error.
@@ -70,6 +74,12 @@ impl Firewall {
         if publications.is_empty() {
             return Ok(());
         }
+        self.remove(publications)?;
+        conntrack::forget(publications);
+        Ok(())
+    }
+
+    fn remove(&self, publications: &[Publication]) -> io::Result<()> {
         let all = publications.iter().map(remove).collect();
         match self.socket.request(nft::transaction(all)) {
             // One that is missing fails the transaction: take each on its own.
@@ -145,8 +155,8 @@ mod tests {
                 internal: false,
             };
             let firewall = Firewall::open()?;
-            firewall.lay_down(std::slice::from_ref(&bridge), &[], Transit::Forbidden)?;
-            firewall.lay_down(&[bridge], &[], Transit::Forbidden)?;
+            firewall.lay_down(std::slice::from_ref(&bridge), &[], [Transit::Forbidden; 2])?;
+            firewall.lay_down(&[bridge], &[], [Transit::Forbidden; 2])?;
             std::process::Command::new("nft").args(["list", "ruleset"]).output()
         });
         netns::remove(&dir.path().join("ns")).unwrap();
