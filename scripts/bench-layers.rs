@@ -74,6 +74,9 @@ fn apply(root: &Path, layers: &[&str]) -> Outcome {
     let start = Instant::now();
     chains.iter().try_for_each(|chain| snapshots.remove(chain))?;
     println!("removed     {:8.1} ms", ms(start.elapsed()));
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let memory = |line: &&str| line.starts_with("VmRSS") || line.starts_with("VmHWM");
+    status.lines().filter(memory).for_each(|line| println!("{line}"));
     Ok(())
 }
 

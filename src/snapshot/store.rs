@@ -115,7 +115,7 @@ impl Snapshots {
         let failed = || SnapshotError::store("syncing", &synced);
         let dir = fs::File::open(&synced).map_err(failed())?;
         rustix::fs::syncfs(&dir).map_err(|e| failed()(e.into()))?;
-        crash_point!("snapshot.synced");
+        crash_point!("snapshot-synced");
         for chain in pending {
             if self.exists(chain) {
                 let mark = self.store.mark(chain);
@@ -139,7 +139,7 @@ impl Snapshots {
         let dir = self.store.layer_dir(chain);
         let gone = self.store.aside(durable::GONE, chain);
         fs::rename(&dir, &gone).map_err(SnapshotError::store("retiring", &dir))?;
-        crash_point!("snapshot.retired");
+        crash_point!("snapshot-retired");
         self.store.trash.dispose(gone);
         Ok(())
     }

@@ -71,7 +71,7 @@ impl LayerWriter {
         let fed = fed.ok_or(SnapshotError::NothingApplied(self.chain))?;
         let applied = Applied { diff_id: fed.digest, size: unpacked.size, usage: unpacked.usage };
         self.applied = Some((applied, unpacked));
-        crash_point!("snapshot.applied");
+        crash_point!("snapshot-applied");
         Ok(applied)
     }
 
@@ -90,7 +90,7 @@ impl LayerWriter {
             usage: applied.usage,
             opaque_root: unpacked.opaque_root,
         };
-        crash_point!("snapshot.commit");
+        crash_point!("snapshot-before-commit");
         self.committed = self.store.publish(&self.chain, &self.building, info)?;
         Ok(())
     }
