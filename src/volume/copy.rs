@@ -50,7 +50,8 @@ pub fn fill_in_place(source: &OwnedFd, target: &Path) -> io::Result<()> {
     if is_empty(target)? { copy_tree(source, target) } else { Ok(()) }
 }
 
-fn is_empty(dir: &Path) -> io::Result<bool> {
+/// Whether a directory holds nothing.
+pub fn is_empty(dir: &Path) -> io::Result<bool> {
     Ok(fs::read_dir(dir)?.next().is_none())
 }
 
