@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use crate::api::call::{Incoming, Outcome};
 use crate::api::error::ApiError;
-use crate::api::handlers::{networks, plugins, system, volumes};
+use crate::api::handlers::{distribution, images, networks, plugins, system, volumes};
 use crate::api::spec::{Operation, params};
 
 /// Boxed one by one: a single future of all handlers would have the size of the largest for every request.
@@ -31,6 +31,17 @@ macro_rules! bind {
 
 bind! {
     served {
+        DistributionInspect => distribution::inspect,
+
+        ImageCreate => images::create,
+        ImageDelete => images::delete,
+        ImageHistory => images::history,
+        ImageInspect => images::inspect,
+        ImageList => images::list,
+        ImageLoad => images::load,
+        ImagePrune => images::prune,
+        ImageTag => images::tag,
+
         NetworkCreate => networks::create,
         NetworkDelete => networks::delete,
         NetworkInspect => networks::inspect,
@@ -104,25 +115,15 @@ bind! {
         ImageAttestations,
         ImageBuild,
         ImageCommit,
-        ImageCreate,
-        ImageDelete,
         ImageGet,
         ImageGetAll,
-        ImageHistory,
-        ImageInspect,
-        ImageList,
-        ImageLoad,
-        ImagePrune,
         ImagePush,
         ImageSearch,
-        ImageTag,
         // Volume
         VolumeUpdate,
         // Network
         NetworkConnect,
         NetworkDisconnect,
-        // Distribution
-        DistributionInspect,
         // Session
         Grpc,
         Session,

@@ -14,6 +14,7 @@ use crate::api::moment::InvalidMoment;
 use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
+use crate::image::ImageError;
 use crate::network::NetworkError;
 use crate::registry::RegistryError;
 use crate::volume::VolumeError;
@@ -163,6 +164,63 @@ fn registry_status(error: &RegistryError) -> StatusCode {
         | RegistryError::Mismatch { .. }
         | RegistryError::Certificates { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
+}
+
+impl From<ImageError> for ApiError {
+    fn from(error: ImageError) -> Self {
+        let status = image_status(&error);
+        match error {
+            // The registry's own status and words.
+            ImageError::Registry(error) => error.into(),
+            error => Self::new(status, with_causes(&error)),
+        }
+    }
+}
+
+fn image_status(error: &ImageError) -> StatusCode {
+    match error {
+        ImageError::Shared(inner) => match inner.as_ref() {
+            ImageError::Registry(error) => registry_status(error),
+            inner => image_status(inner),
+        },
+        ImageError::Reference(_)
+        | ImageError::Platform(_)
+        | ImageError::TagWithDigest
+        | ImageError::Change(_)
+        | ImageError::LayerType { .. } => StatusCode::BAD_REQUEST,
+        ImageError::NotFound(_)
+        | ImageError::Ambiguous
+        | ImageError::WrongPlatform { .. }
+        | ImageError::NoManifestFor { .. } => StatusCode::NOT_FOUND,
+        ImageError::Conflict { .. } | ImageError::PruneRunning => StatusCode::CONFLICT,
+        ImageError::Registry(_)
+        | ImageError::Archive(_)
+        | ImageError::Document(_)
+        | ImageError::Config(_)
+        | ImageError::LayerCount { .. }
+        | ImageError::WrongDiffId { .. }
+        | ImageError::Unreadable { .. }
+        | ImageError::Content(_)
+        | ImageError::Snapshot(_)
+        | ImageError::Database(_)
+        | ImageError::Record(_)
+        | ImageError::Cancelled
+        | ImageError::Worker => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// An error and its causes in one line, as Go's wrapped errors read.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let words = cause.to_string();
+        if !text.contains(&words) {
+            text = format!("{text}: {words}");
+        }
+        source = cause.source();
+    }
+    text
 }
 
 impl From<NetworkError> for ApiError {

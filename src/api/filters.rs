@@ -53,6 +53,11 @@ impl Filters {
         }
     }
 
+    /// Asks for one more value.
+    pub fn add(&mut self, key: &str, value: &str) {
+        self.0.entry(key.to_owned()).or_default().insert(value.to_owned());
+    }
+
     /// Nothing is asked for.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
+use crate::base::digest::Digest;
 use crate::base::host::{self, Host};
 use crate::config::Config;
 use crate::events::{Event, EventBus, Subject};
+use crate::image::{ImageError, ImageSettings, ImageUser, Images};
 use crate::network::{self, NetworkError, Networks};
 use crate::registry::{Registry, RegistrySettings};
 use crate::volume::{VolumeError, Volumes};
@@ -24,6 +26,7 @@ pub struct Engine {
     pub registry: Arc<Registry>,
     pub networks: Networks,
     pub volumes: Arc<Volumes>,
+    pub images: Arc<Images>,
 }
 
 /// Why the engine cannot be opened.
@@ -31,6 +34,8 @@ pub struct Engine {
 pub enum OpenError {
     #[error("cannot read or make the engine's id")]
     Identity(#[source] io::Error),
+    #[error("cannot open the images")]
+    Images(#[from] ImageError),
     #[error("cannot open the networks")]
     Networks(#[source] NetworkError),
     #[error("cannot open the volumes")]
@@ -46,7 +51,14 @@ impl Engine {
         let networks =
             Networks::open(network::Options::of(&config), events.clone()).map_err(OpenError::Networks)?;
         let volumes = Arc::new(Volumes::open(&config.data_root, events.clone()).map_err(OpenError::Volumes)?);
-        Ok(Arc::new(Self { id, config, host: Host::detect(), events, registry, networks, volumes }))
+        let images =
+            Images::open(&config.data_root, registry.clone(), image_settings(&config), events.clone())?;
+        Ok(Arc::new(Self { id, config, host: Host::detect(), events, registry, networks, volumes, images }))
+    }
+
+    /// The containers that were made of an image.
+    pub fn image_users(&self, _image: &Digest) -> Vec<ImageUser> {
+        Vec::new()
     }
 
     /// Takes over what reading the configuration again has changed, and tells of it.
@@ -72,5 +84,13 @@ fn registry_settings(config: &Config) -> RegistrySettings {
         insecure: live.insecure_registries.clone(),
         mirrors: live.registry_mirrors.clone(),
         ..RegistrySettings::default()
+    }
+}
+
+fn image_settings(config: &Config) -> ImageSettings {
+    let live = config.live();
+    ImageSettings {
+        max_concurrent_downloads: live.max_concurrent_downloads,
+        max_download_attempts: live.max_download_attempts,
     }
 }

@@ -31,8 +31,8 @@ pub struct Image {
     pub chain: Vec<ChainId>,
     /// Bytes of manifest, configuration and those layer blobs that are present.
     pub content_size: u64,
-    /// Bytes of the unpacked layers.
-    pub unpacked_size: u64,
+    /// Bytes of each unpacked layer on disk, in the same order; 0 for what is not unpacked.
+    pub unpacked: Vec<u64>,
 }
 
 /// One layer of an image.
@@ -98,9 +98,14 @@ impl Target {
 }
 
 impl Image {
+    /// Bytes of all unpacked layers.
+    pub fn unpacked_size(&self) -> u64 {
+        self.unpacked.iter().sum()
+    }
+
     /// Bytes of blobs and unpacked layers together, as dockerd reports the size.
     pub fn size(&self) -> u64 {
-        self.content_size + self.unpacked_size
+        self.content_size + self.unpacked_size()
     }
 }
 
@@ -184,8 +189,7 @@ impl Reader<'_> {
         };
         let blobs: u64 = layers.iter().filter_map(|l| self.contents.size(&l.blob.digest).ok()).sum();
         let chain: Vec<_> = layers.iter().map(|layer| layer.chain).collect();
-        let unpacked =
-            chain.iter().filter(|c| self.snapshots.exists(c)).map(|c| self.snapshots.usage(c)).sum();
+        let unpacked = chain.iter().map(|chain| self.snapshots.usage(chain)).collect();
         Ok(Some(Image {
             id: self.id,
             manifest: descriptor.clone(),
@@ -193,7 +197,7 @@ impl Reader<'_> {
             config,
             platform: platform.normalised(),
             content_size: descriptor.size + manifest.config.size + blobs,
-            unpacked_size: unpacked,
+            unpacked,
             layers,
             chain,
         }))

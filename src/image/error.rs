@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::digest::Digest;
 use crate::content::ContentError;
 use crate::image::archive::InvalidArchive;
+use crate::image::changes::InvalidChange;
 use crate::registry::RegistryError;
 use crate::registry::manifest::InvalidDocument;
 use crate::registry::platform::InvalidPlatform;
@@ -56,6 +57,8 @@ pub enum ImageError {
     Database(#[from] redb::Error),
     #[error("image database: {0}")]
     Record(#[source] serde_json::Error),
+    #[error(transparent)]
+    Change(InvalidChange),
     #[error("a prune operation is already running")]
     PruneRunning,
     #[error("the pull was cancelled")]

@@ -8,15 +8,20 @@
 
 pub mod archive;
 pub mod assemble;
+pub mod changes;
 pub mod config;
-mod database;
+pub mod database;
 pub mod error;
 mod events;
 mod garbage;
+pub mod import;
 mod lease;
 pub mod name;
 pub mod progress;
+mod prune;
 pub mod pull;
+mod remove;
+pub mod remote;
 pub mod state;
 mod unpack;
 
@@ -32,15 +37,19 @@ use crate::registry::{Platform, Reference, Registry};
 use crate::snapshot::Snapshots;
 
 pub use assemble::{Image, Layer, Target};
-pub use config::{Healthcheck, ImageConfig, RunConfig};
+pub use config::{History, Healthcheck, ImageConfig, RunConfig};
 pub use error::ImageError;
 pub use name::Name;
 pub use progress::{Detail, Progress};
+pub use prune::{PruneScope, Pruned};
 pub use pull::{ImageSettings, PullRequest};
+pub use remove::{Activity, ImageUser, RemoveMode, Removed, Users};
 pub use state::State;
 
 use database::{Change, Database};
+pub use database::Record;
 use lease::Leases;
+use prune::PruneFlag;
 use pull::Pulls;
 
 /// All images of this engine. Methods that change something block on the disk: call them where that is allowed.
@@ -54,6 +63,7 @@ pub struct Images {
     events: EventBus,
     registry: Arc<Registry>,
     pulls: Pulls,
+    pruning: PruneFlag,
 }
 
 impl Images {
@@ -61,6 +71,7 @@ impl Images {
     /// whose documents cannot be read is listed without them and does not keep the engine from starting.
     pub fn open(
         data_root: &Path,
+        registry: Arc<Registry>,
         settings: ImageSettings,
         events: EventBus,
     ) -> Result<Arc<Self>, ImageError> {
@@ -82,7 +93,8 @@ impl Images {
             leases: Leases::default(),
             events,
             pulls: Pulls::new(&settings),
-            registry: Registry::new(settings.registries),
+            pruning: PruneFlag::default(),
+            registry,
         }))
     }
 
@@ -94,11 +106,6 @@ impl Images {
     /// The blobs.
     pub fn contents(&self) -> &Arc<Contents> {
         &self.contents
-    }
-
-    /// The registries: for checking credentials and asking what a name stands for.
-    pub fn registry(&self) -> &Arc<Registry> {
-        &self.registry
     }
 
     /// All that is known of images at this moment. Never touches the disk.
@@ -144,7 +151,7 @@ impl Images {
             let parent = state.names(&target.digest).find_map(|n| state.record(n)?.parent);
             Ok((state.pointing(&name, target, parent), target.digest))
         })?;
-        self.report("tag", &id.to_string(), &name.familiar(), Some(&id));
+        self.report("tag", &id.to_string(), &name.familiar(), &id);
         Ok(id)
     }
 

@@ -84,7 +84,7 @@ impl State {
     pub fn find(&self, text: &str) -> Result<&Arc<Target>, ImageError> {
         let parsed: AnyReference = text.parse()?;
         let digest = match &parsed {
-            AnyReference::Digest(digest) => self.visible(digest).then_some(*digest),
+            AnyReference::Digest(digest) => self.is_visible(digest).then_some(*digest),
             AnyReference::Named(reference) => match reference.digest() {
                 Some(digest) => self.has_repository(digest, reference).then_some(*digest),
                 None => match self.records.get(&Name::Reference(reference.clone().or_latest())) {
@@ -96,7 +96,8 @@ impl State {
         digest.and_then(|d| self.targets.get(&d)).ok_or(ImageError::NotFound(parsed))
     }
 
-    fn visible(&self, target: &Digest) -> bool {
+    /// True if users may see it: by a name, or as dangling.
+    pub fn is_visible(&self, target: &Digest) -> bool {
         self.names(target).any(|name| !matches!(name, Name::Held(_)))
     }
 
@@ -115,7 +116,7 @@ impl State {
             .range(lowest..)
             .map(|(digest, _)| digest)
             .take_while(|digest| digest.hex().starts_with(prefix))
-            .filter(|digest| self.visible(digest));
+            .filter(|digest| self.is_visible(digest));
         match (matching.next(), matching.next()) {
             (Some(_), Some(_)) => Err(ImageError::Ambiguous),
             (found, _) => Ok(found.copied()),
@@ -154,7 +155,7 @@ impl State {
 
     /// What has to change for `target` to be there at all: a dangling record, unless it has a name already.
     pub fn keeping(&self, target: &Descriptor, parent: Option<Digest>) -> Vec<Change> {
-        if self.visible(&target.digest) {
+        if self.is_visible(&target.digest) {
             return Vec::new();
         }
         let now = Timestamp::now();

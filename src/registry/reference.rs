@@ -116,6 +116,13 @@ impl Reference {
         Self { tag: None, digest: Some(digest), ..self.clone() }
     }
 
+    /// True if the name as people write it, with its tag or without, matches the pattern of shell file names; `*`
+    /// stops at slashes.
+    pub fn matches(&self, pattern: &str) -> bool {
+        glob(pattern.as_bytes(), self.familiar().as_bytes())
+            || glob(pattern.as_bytes(), self.familiar_name().as_bytes())
+    }
+
     fn with_suffix(&self, mut name: String) -> String {
         if let Some(tag) = &self.tag {
             name.push(':');
@@ -195,6 +202,41 @@ impl AnyReference {
             Self::Digest(digest) => digest.to_string(),
         }
     }
+}
+
+/// Go's path.Match: `*`, `?`, `[a-z]`, `[^a]`, backslash.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    match (pattern, text) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => {
+            let reach = text.iter().take_while(|b| **b != b'/').count();
+            (0..=reach).any(|n| glob(rest, &text[n..]))
+        }
+        ([b'?', rest @ ..], [first, after @ ..]) if *first != b'/' => glob(rest, after),
+        ([b'[', class @ ..], [first, after @ ..]) => match class.iter().skip(1).position(|b| *b == b']') {
+            Some(end) => in_class(&class[..end + 1], *first) && glob(&class[end + 2..], after),
+            None => false,
+        },
+        ([b'\\', literal, rest @ ..], [first, after @ ..]) if literal == first => glob(rest, after),
+        ([literal, rest @ ..], [first, after @ ..]) if literal == first && *literal != b'\\' => glob(rest, after),
+        _ => false,
+    }
+}
+
+fn in_class(class: &[u8], byte: u8) -> bool {
+    let (negated, class) = match class {
+        [b'^', rest @ ..] => (true, rest),
+        class => (false, class),
+    };
+    let mut rest = class;
+    let mut found = false;
+    while let [low, after @ ..] = rest {
+        (found, rest) = match after {
+            [b'-', high, after @ ..] => (found || (*low..=*high).contains(&byte), after),
+            after => (found || *low == byte, after),
+        };
+    }
+    found != negated && byte != b'/'
 }
 
 /// Splits off the registry's host. The first component is one if it could not be a Docker Hub user.
@@ -345,6 +387,26 @@ mod tests {
             Err(InvalidReference::TooLong)
         );
         assert_eq!(format!("a:{}", "x".repeat(129)).parse::<Reference>(), Err(InvalidReference::Format));
+    }
+
+    #[test]
+    fn patterns_are_those_of_file_names() {
+        let name: Reference = "user/app-x:1.2".parse().unwrap();
+        for (pattern, matches) in [
+            ("user/app-x", true),
+            ("user/app-x:1.2", true),
+            ("user/*", true),
+            ("*", false),
+            ("*/*:1.?", true),
+            ("*/app-[a-z]", true),
+            ("*/app-[^a-z]", false),
+            ("app-x", false),
+            ("user/app-x:1", false),
+            ("[", false),
+        ] {
+            assert_eq!(name.matches(pattern), matches, "{pattern}");
+        }
+        assert!("busybox".parse::<Reference>().unwrap().or_latest().matches("busy*"));
     }
 
     #[test]

@@ -93,6 +93,20 @@ impl Session {
         })
     }
 
+    /// All tags of the repository.
+    pub async fn tags(&self) -> Result<Vec<String>> {
+        #[derive(serde::Deserialize)]
+        struct Tags {
+            #[serde(default)]
+            tags: Option<Vec<String>>,
+        }
+        let response = self.get("tags", "list", &HeaderMap::new()).await?;
+        let bytes = bounded(response, DOCUMENT_LIMIT).await?;
+        let tags: Tags =
+            serde_json::from_slice(&bytes).map_err(|_| RegistryError::Answer("the list of tags is not JSON"))?;
+        Ok(tags.tags.unwrap_or_default())
+    }
+
     /// A manifest by its digest.
     pub async fn manifest(&self, digest: &Digest) -> Result<Fetched> {
         self.document("manifests", &digest.to_string(), Some(digest)).await

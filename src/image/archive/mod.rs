@@ -120,7 +120,7 @@ impl Images {
             Some(name) => format!("Loaded image: {}\n", name.familiar()),
             None => format!("Loaded image ID: {id}\n"),
         }));
-        self.report("load", &id, &id, Some(&target.descriptor.digest));
+        self.report("load", &id, &id, &target.descriptor.digest);
         Ok(target)
     }
 

@@ -7,12 +7,18 @@ use serde_json::json;
 use super::*;
 use crate::events::EventBus;
 use crate::image::ImageSettings;
+use crate::registry::{Registry, RegistrySettings};
 use crate::snapshot::chain_ids;
 
 fn open() -> (tempfile::TempDir, Arc<Images>) {
     let dir = tempfile::tempdir().unwrap();
-    let images = Images::open(dir.path(), ImageSettings::default(), EventBus::default()).unwrap();
+    let images = open_at(dir.path());
     (dir, images)
+}
+
+fn open_at(dir: &std::path::Path) -> Arc<Images> {
+    let registry = Registry::new(RegistrySettings::default());
+    Images::open(dir, registry, ImageSettings::default(), EventBus::default()).unwrap()
 }
 
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
@@ -76,7 +82,7 @@ fn a_docker_archive_becomes_an_image_that_survives_a_restart() {
     assert!(image.chain.iter().all(|c| images.snapshots().exists(c)));
     assert_eq!(blobs(&images), 4);
     drop(images);
-    let images = Images::open(dir.path(), ImageSettings::default(), EventBus::default()).unwrap();
+    let images = open_at(dir.path());
     assert_eq!(images.resolve(&image.id.short()).unwrap().id, image.id);
 }
 

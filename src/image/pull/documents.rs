@@ -119,7 +119,7 @@ fn check(
 }
 
 /// A blob that fits into memory, verified.
-async fn small_blob(session: &Session, blob: &Descriptor) -> Result<Vec<u8>, ImageError> {
+pub async fn small_blob(session: &Session, blob: &Descriptor) -> Result<Vec<u8>, ImageError> {
     if blob.size > CONFIG_LIMIT {
         let what = format!("the image configuration {}", blob.digest);
         return Err(RegistryError::TooLarge { what, limit: CONFIG_LIMIT }.into());

@@ -20,9 +20,10 @@ use tokio::task::AbortHandle;
 use super::error::ImageError;
 use super::{Images, Progress, Target};
 use crate::base::digest::Digest;
-use crate::registry::{Credentials, Platform, Reference, RegistrySettings};
+use crate::registry::{Credentials, Platform, Reference};
 use crate::snapshot::ChainId;
 
+pub(super) use documents::small_blob;
 use locks::KeyedLocks;
 use log::ProgressLog;
 
@@ -39,7 +40,6 @@ pub struct PullRequest {
 /// How images are fetched.
 #[derive(Clone, Debug)]
 pub struct ImageSettings {
-    pub registries: RegistrySettings,
     /// Layers that are downloaded at the same time, over all pulls.
     pub max_concurrent_downloads: usize,
     /// How often one layer is tried.
@@ -49,8 +49,7 @@ pub struct ImageSettings {
 impl Default for ImageSettings {
     /// dockerd's defaults.
     fn default() -> Self {
-        let registries = RegistrySettings::default();
-        Self { registries, max_concurrent_downloads: 3, max_download_attempts: 5 }
+        Self { max_concurrent_downloads: 3, max_download_attempts: 5 }
     }
 }
 
@@ -107,14 +106,9 @@ impl Images {
         loop {
             tokio::select! {
                 biased;
-                ended = outcome.wait_for(Option::is_some) => {
-                    let ended = ended.map_err(|_| ImageError::Cancelled)?.clone();
+                ended = ended(&mut outcome) => {
                     reader.forward(&progress).await?;
-                    return match ended {
-                        Some(Ok(target)) => Ok(target),
-                        Some(Err(error)) => Err(ImageError::Shared(error)),
-                        None => Err(ImageError::Cancelled),
-                    };
+                    return ended?.map_err(ImageError::Shared);
                 }
                 () = reader.changed() => reader.forward(&progress).await?,
                 () = progress.closed() => return Err(ImageError::Cancelled),
@@ -165,7 +159,7 @@ impl Images {
         log.add(Progress::status(format!("Digest: {digest}")));
         let news = if known == Some(digest) { "Image is up to date" } else { "Downloaded newer image" };
         log.add(Progress::status(format!("Status: {news} for {}", reference.familiar())));
-        self.report("pull", &reference.familiar(), &reference.familiar_name(), Some(&digest));
+        self.report("pull", &reference.familiar(), &reference.familiar_name(), &digest);
 
         let (images, chain) = (self.clone(), plan.layers.iter().map(|layer| layer.chain).collect::<Vec<_>>());
         // After the answer: without it the layers are unpacked again after a power cut, no more.
@@ -176,6 +170,12 @@ impl Images {
         });
         Ok(target)
     }
+}
+
+/// Waits for the end of a flight.
+async fn ended(outcome: &mut watch::Receiver<Option<Outcome>>) -> Result<Outcome, ImageError> {
+    let ended = outcome.wait_for(Option::is_some).await.map_err(|_| ImageError::Cancelled)?;
+    ended.clone().ok_or(ImageError::Cancelled)
 }
 
 /// Runs file work where it may block.

@@ -1,0 +1,169 @@
+//! Dockerfile instructions that change how a container is run: `import --change` and later `commit --change`.
+
+use std::collections::BTreeMap;
+
+use super::config::RunConfig;
+use super::error::ImageError;
+
+/// An instruction that cannot be followed.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidChange {
+    #[error("{0} is not a valid change command")]
+    Instruction(String),
+    #[error("{0} requires at least one argument")]
+    Missing(String),
+    #[error("Syntax error - can't find = in {0:?}. Must be of the form: name=value")]
+    Pair(String),
+    #[error("Syntax error - a quote is not closed in {0:?}")]
+    Quote(String),
+}
+
+/// What the instructions make of an empty configuration.
+pub fn apply(changes: &[String]) -> Result<RunConfig, ImageError> {
+    let mut config = RunConfig::default();
+    for line in changes.iter().flat_map(|change| change.lines()).map(str::trim).filter(|line| !line.is_empty()) {
+        one(&mut config, line).map_err(ImageError::Change)?;
+    }
+    Ok(config)
+}
+
+fn one(config: &mut RunConfig, line: &str) -> Result<(), InvalidChange> {
+    let (instruction, rest) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
+    let (instruction, rest) = (instruction.to_ascii_uppercase(), rest.trim());
+    if rest.is_empty() {
+        return Err(match is_known(&instruction) {
+            true => InvalidChange::Missing(instruction),
+            false => InvalidChange::Instruction(instruction),
+        });
+    }
+    match instruction.as_str() {
+        "CMD" => config.cmd = Some(command(rest)),
+        "ENTRYPOINT" => config.entrypoint = Some(command(rest)),
+        "ENV" => {
+            for (name, value) in pairs(rest)? {
+                config.env.retain(|entry| entry.split('=').next() != Some(&name));
+                config.env.push(format!("{name}={value}"));
+            }
+        }
+        "LABEL" => config.labels.extend(pairs(rest)?),
+        "EXPOSE" => {
+            let port = |text: &str| if text.contains('/') { text.to_owned() } else { format!("{text}/tcp") };
+            config.exposed_ports.extend(rest.split_whitespace().map(port));
+        }
+        "VOLUME" => config.volumes.extend(json_list(rest).unwrap_or_else(|| words(rest))),
+        "USER" => config.user = rest.to_owned(),
+        "WORKDIR" => config.working_dir = rest.to_owned(),
+        "STOPSIGNAL" => config.stop_signal = rest.to_owned(),
+        "ONBUILD" => config.on_build.push(rest.to_owned()),
+        _ => return Err(InvalidChange::Instruction(instruction)),
+    }
+    Ok(())
+}
+
+fn is_known(instruction: &str) -> bool {
+    [
+        "CMD", "ENTRYPOINT", "ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL", "ONBUILD",
+    ]
+    .contains(&instruction)
+}
+
+/// A JSON list is the command itself, anything else is for a shell.
+fn command(text: &str) -> Vec<String> {
+    json_list(text).unwrap_or_else(|| ["/bin/sh", "-c", text].map(str::to_owned).to_vec())
+}
+
+fn json_list(text: &str) -> Option<Vec<String>> {
+    serde_json::from_str(text).ok()
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// `name=value name2="a b"`, or the old `name all the rest`.
+fn pairs(text: &str) -> Result<BTreeMap<String, String>, InvalidChange> {
+    let tokens = tokens(text)?;
+    if tokens.first().is_some_and(|first| !first.contains('=')) {
+        let (name, value) =
+            text.split_once(char::is_whitespace).ok_or_else(|| InvalidChange::Pair(text.to_owned()))?;
+        return Ok([(name.to_owned(), value.trim().to_owned())].into());
+    }
+    tokens
+        .into_iter()
+        .map(|token| match token.split_once('=') {
+            Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+            _ => Err(InvalidChange::Pair(token)),
+        })
+        .collect()
+}
+
+/// Words as a shell would split them: quotes and backslashes are understood and taken away.
+fn tokens(text: &str) -> Result<Vec<String>, InvalidChange> {
+    let (mut tokens, mut current, mut started, mut quote) = (Vec::new(), String::new(), false, None);
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match (quote, letter) {
+            (Some(open), letter) if letter == open => quote = None,
+            (None, '"' | '\'') => (quote, started) = (Some(letter), true),
+            (Some('"') | None, '\\') => {
+                current.extend(letters.next());
+                started = true;
+            }
+            (None, letter) if letter.is_whitespace() => {
+                if std::mem::take(&mut started) {
+                    tokens.push(std::mem::take(&mut current));
+                }
+            }
+            (_, letter) => {
+                current.push(letter);
+                started = true;
+            }
+        }
+    }
+    if quote.is_some() {
+        return Err(InvalidChange::Quote(text.to_owned()));
+    }
+    if started {
+        tokens.push(current);
+    }
+    Ok(tokens)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn changes_are_followed_as_in_a_dockerfile() {
+        let lines = [
+            "CMD [\"a\", \"b\"]",
+            "entrypoint run it",
+            "ENV A=1 B=\"two words\" C=x\\ y",
+            "ENV A the rest of it",
+            "LABEL k=v",
+            "EXPOSE 80 53/udp",
+            "VOLUME /a /b",
+            "USER 1000:1000",
+            "WORKDIR /w",
+            "STOPSIGNAL SIGINT",
+            "ONBUILD RUN x",
+        ];
+        let config = apply(&lines.map(str::to_owned)).unwrap();
+        let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
+        assert_eq!(config.cmd, Some(strings(&["a", "b"])));
+        assert_eq!(config.entrypoint, Some(strings(&["/bin/sh", "-c", "run it"])));
+        assert_eq!(config.env, strings(&["B=two words", "C=x y", "A=the rest of it"]));
+        assert_eq!(config.labels["k"], "v");
+        assert_eq!(config.exposed_ports.iter().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
+        assert_eq!(config.volumes.len(), 2);
+        assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("1000:1000", "/w"));
+        for (line, message) in [
+            ("RUN x", "RUN is not a valid change command"),
+            ("CMD", "CMD requires at least one argument"),
+            ("ENV A=1 B", "Syntax error - can't find = in \"B\". Must be of the form: name=value"),
+            ("ENV A=\"1", "Syntax error - a quote is not closed in \"A=\\\"1\""),
+        ] {
+            assert_eq!(apply(&[line.to_owned()]).unwrap_err().to_string(), message);
+        }
+    }
+}
