@@ -21,7 +21,9 @@ pub enum InvalidChange {
 /// What the instructions make of an empty configuration.
 pub fn apply(changes: &[String]) -> Result<RunConfig, ImageError> {
     let mut config = RunConfig::default();
-    for line in changes.iter().flat_map(|change| change.lines()).map(str::trim).filter(|line| !line.is_empty()) {
+    for line in
+        changes.iter().flat_map(|change| change.lines()).map(str::trim).filter(|line| !line.is_empty())
+    {
         one(&mut config, line).map_err(ImageError::Change)?;
     }
     Ok(config)
@@ -61,10 +63,8 @@ fn one(config: &mut RunConfig, line: &str) -> Result<(), InvalidChange> {
 }
 
 fn is_known(instruction: &str) -> bool {
-    [
-        "CMD", "ENTRYPOINT", "ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL", "ONBUILD",
-    ]
-    .contains(&instruction)
+    ["CMD", "ENTRYPOINT", "ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL", "ONBUILD"]
+        .contains(&instruction)
 }
 
 /// A JSON list is the command itself, anything else is for a shell.

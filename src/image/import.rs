@@ -14,10 +14,12 @@ use super::error::ImageError;
 use super::unpack;
 use crate::base::digest::Digest;
 use crate::base::time::Timestamp;
-use crate::registry::manifest::{DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, DOCKER_MANIFEST, Descriptor};
+use crate::registry::manifest::{
+    DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, DOCKER_MANIFEST, Descriptor,
+};
 use crate::registry::{Platform, Reference};
-use crate::snapshot::decompress::{self, Compression};
 use crate::snapshot::chain_ids;
+use crate::snapshot::decompress::{self, Compression};
 
 /// What is imported as what.
 #[derive(Clone, Debug)]
@@ -86,7 +88,11 @@ impl Images {
             comment: request.message.clone(),
             created: Some(now),
             config: run,
-            history: vec![History { created: Some(now), comment: request.message.clone(), ..History::default() }],
+            history: vec![History {
+                created: Some(now),
+                comment: request.message.clone(),
+                ..History::default()
+            }],
             rootfs: RootFs { kind: "layers".to_owned(), diff_ids: vec![diff_id] },
             ..ImageConfig::default()
         };
@@ -117,7 +123,8 @@ impl Images {
             return Ok(blob.digest);
         }
         let unreadable = |source| ImageError::Unreadable { blob: blob.digest, source };
-        let mut tar = decompress::reader(compression, self.contents.get(&blob.digest)?).map_err(unreadable)?;
+        let mut tar =
+            decompress::reader(compression, self.contents.get(&blob.digest)?).map_err(unreadable)?;
         let mut hasher = Sha256::new();
         let mut buffer = vec![0; 256 << 10];
         loop {

@@ -20,8 +20,8 @@ pub mod name;
 pub mod progress;
 mod prune;
 pub mod pull;
-mod remove;
 pub mod remote;
+mod remove;
 pub mod state;
 mod unpack;
 
@@ -37,7 +37,7 @@ use crate::registry::{Platform, Reference, Registry};
 use crate::snapshot::Snapshots;
 
 pub use assemble::{Image, Layer, Target};
-pub use config::{History, Healthcheck, ImageConfig, RunConfig};
+pub use config::{Healthcheck, History, ImageConfig, RunConfig};
 pub use error::ImageError;
 pub use name::Name;
 pub use progress::{Detail, Progress};
@@ -46,8 +46,8 @@ pub use pull::{ImageSettings, PullRequest};
 pub use remove::{Activity, ImageUser, RemoveMode, Removed, Users};
 pub use state::State;
 
-use database::{Change, Database};
 pub use database::Record;
+use database::{Change, Database};
 use lease::Leases;
 use prune::PruneFlag;
 use pull::Pulls;

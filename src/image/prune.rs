@@ -67,7 +67,8 @@ impl Images {
                 };
                 let names: Vec<_> = state.names(&id).collect();
                 let named = names.iter().any(|name| name.reference().is_some());
-                let all = names.iter().filter_map(|name| state.record(name)).all(|record| wanted(record, target));
+                let all =
+                    names.iter().filter_map(|name| state.record(name)).all(|record| wanted(record, target));
                 if !all || (named && scope == PruneScope::Dangling) {
                     return Ok((Vec::new(), Vec::new()));
                 }

@@ -295,10 +295,17 @@ mod tests {
         let tags = state(&[(0x1a, &["a:1", "a:2", "a@D"])]);
         let pinned = state(&[(0x1a, &["a:1", "a@D"])]);
         let nameless = state(&[(0x1a, &[])]);
-        let conflict = |what: &str, force: &str, why: &str| format!("conflict: unable to delete {what} ({force}) - {why}");
-        let running = conflict(id, "cannot be forced", "image is being used by running container cccccccccccc");
+        let conflict = |what: &str, force: &str, why: &str| {
+            format!("conflict: unable to delete {what} ({force}) - {why}")
+        };
+        let running =
+            conflict(id, "cannot be forced", "image is being used by running container cccccccccccc");
         let stopped = conflict(id, "must be forced", "image is being used by stopped container cccccccccccc");
-        let used = conflict("a:1", "must be forced", &format!("container cccccccccccc is using its referenced image {id}"));
+        let used = conflict(
+            "a:1",
+            "must be forced",
+            &format!("container cccccccccccc is using its referenced image {id}"),
+        );
         let several = conflict(id, "must be forced", "image is referenced in multiple repositories");
         let cases: &[(&State, &str, RemoveMode, &[Activity], &str)] = &[
             (&one, "a:1", Careful, &[], "-a:1 deleted"),

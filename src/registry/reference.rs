@@ -218,7 +218,9 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             None => false,
         },
         ([b'\\', literal, rest @ ..], [first, after @ ..]) if literal == first => glob(rest, after),
-        ([literal, rest @ ..], [first, after @ ..]) if literal == first && *literal != b'\\' => glob(rest, after),
+        ([literal, rest @ ..], [first, after @ ..]) if literal == first && *literal != b'\\' => {
+            glob(rest, after)
+        }
         _ => false,
     }
 }

@@ -102,8 +102,8 @@ impl Session {
         }
         let response = self.get("tags", "list", &HeaderMap::new()).await?;
         let bytes = bounded(response, DOCUMENT_LIMIT).await?;
-        let tags: Tags =
-            serde_json::from_slice(&bytes).map_err(|_| RegistryError::Answer("the list of tags is not JSON"))?;
+        let tags: Tags = serde_json::from_slice(&bytes)
+            .map_err(|_| RegistryError::Answer("the list of tags is not JSON"))?;
         Ok(tags.tags.unwrap_or_default())
     }
 

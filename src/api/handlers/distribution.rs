@@ -19,5 +19,8 @@ pub async fn inspect(call: Call<params::DistributionInspect>) -> Outcome {
     // Credentials that cannot be read are none: dockerd does not mind either.
     let credentials = call.registry_auth().map(Credentials::from).unwrap_or_default();
     let remote = call.engine.images.remote(&reference.or_latest(), credentials).await?;
-    Ok(respond::json(StatusCode::OK, &json!({ "Descriptor": remote.descriptor, "Platforms": remote.platforms })))
+    Ok(respond::json(
+        StatusCode::OK,
+        &json!({ "Descriptor": remote.descriptor, "Platforms": remote.platforms }),
+    ))
 }

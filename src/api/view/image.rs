@@ -38,7 +38,9 @@ pub fn shared(state: &State) -> HashMap<ChainId, usize> {
 /// When the image was made, or else when it came here.
 pub fn created(state: &State, target: &Target) -> Timestamp {
     let made = target.image(None).and_then(|image| image.config.created);
-    let came = || state.names(&target.descriptor.digest).filter_map(|name| state.record(name)).map(|r| r.created).min();
+    let came = || {
+        state.names(&target.descriptor.digest).filter_map(|name| state.record(name)).map(|r| r.created).min()
+    };
     made.or_else(came).unwrap_or(Timestamp::UNSET)
 }
 
@@ -132,7 +134,8 @@ pub fn inspect(state: &State, image: &Image, version: ApiVersion, manifests: boo
     let Some(target) = state.target(&image.id) else { return Value::Null };
     let names: Vec<_> = state.names(&image.id).filter_map(|name| name.reference()).collect();
     let (tags, digests) = repositories(&names, target);
-    let tagged = state.names(&image.id).filter_map(|name| state.record(name)).map(|record| record.updated).max();
+    let tagged =
+        state.names(&image.id).filter_map(|name| state.record(name)).map(|record| record.updated).max();
     let config = &image.config;
     let size = image.size();
     let mut reply = json!({
@@ -237,7 +240,8 @@ pub fn history(state: &State, image: &Image, snapshots: &Snapshots) -> Value {
     let tagged = state.names(&image.id).filter_map(|name| name.reference());
     let tags: Vec<_> = tagged.filter(|name| name.tag().is_some()).map(Reference::familiar).collect();
     let mut layers = image.chain.iter();
-    let mut steps: Vec<Value> = image.config.history.iter().map(|step| step_view(step, &mut layers, snapshots)).collect();
+    let mut steps: Vec<Value> =
+        image.config.history.iter().map(|step| step_view(step, &mut layers, snapshots)).collect();
     // What a configuration says nothing about is there all the same.
     steps.extend(layers.map(|chain| step_of(&History::default(), size(snapshots, chain))));
     if let Some(last) = steps.last_mut() {
@@ -248,7 +252,11 @@ pub fn history(state: &State, image: &Image, snapshots: &Snapshots) -> Value {
     Value::Array(steps)
 }
 
-fn step_view<'a>(step: &History, layers: &mut impl Iterator<Item = &'a ChainId>, snapshots: &Snapshots) -> Value {
+fn step_view<'a>(
+    step: &History,
+    layers: &mut impl Iterator<Item = &'a ChainId>,
+    snapshots: &Snapshots,
+) -> Value {
     let size = match step.empty_layer {
         true => 0,
         false => layers.next().map_or(0, |chain| size(snapshots, chain)),

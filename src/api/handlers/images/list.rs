@@ -37,7 +37,10 @@ pub async fn list(call: Call<params::ImageList>) -> Outcome {
         .filter_map(|target| {
             let names: Vec<&Reference> = wanted.names(&state, target)?;
             let used = call.engine.image_users(&target.descriptor.digest).len();
-            Some((created(&state, target), view::image::summary(&state, target, &names, &counts, used, call.version)))
+            Some((
+                created(&state, target),
+                view::image::summary(&state, target, &names, &counts, used, call.version),
+            ))
         })
         .collect();
     // The newest first.
@@ -104,7 +107,8 @@ impl<'a> Wanted<'a> {
     /// The names to be shown; nothing if the image is not wanted because of its names, or is not to be seen.
     fn names<'s>(&self, state: &'s State, target: &Target) -> Option<Vec<&'s Reference>> {
         let visible = state.is_visible(&target.descriptor.digest);
-        let names: Vec<_> = state.names(&target.descriptor.digest).filter_map(|name| name.reference()).collect();
+        let names: Vec<_> =
+            state.names(&target.descriptor.digest).filter_map(|name| name.reference()).collect();
         if !self.filters.contains("reference") {
             return visible.then_some(names);
         }

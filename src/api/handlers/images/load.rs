@@ -20,7 +20,8 @@ pub async fn load(mut call: Call<params::ImageLoad>) -> Outcome {
     if call.params.platform.len() > 1 {
         return Err(ApiError::invalid("loading several platforms at once is not supported"));
     }
-    let options = LoadOptions { platform: super::platform(call.params.platform.first().map(String::as_str))? };
+    let options =
+        LoadOptions { platform: super::platform(call.params.platform.first().map(String::as_str))? };
     let archive = reader(call.body_stream());
     let engine = call.engine.clone();
     progress::stream(move |report| async move {
@@ -37,10 +38,15 @@ pub async fn load(mut call: Call<params::ImageLoad>) -> Outcome {
 pub async fn import(mut call: Call<params::ImageCreate>, platform: Option<Platform>) -> Outcome {
     let source = call.params.from_src.as_deref().unwrap_or_default();
     if source != "-" {
-        return Err(ApiError::invalid(format!("importing from {source:?} is not supported: send the archive itself")));
+        return Err(ApiError::invalid(format!(
+            "importing from {source:?} is not supported: send the archive itself"
+        )));
     }
     let request = ImportRequest {
-        name: name(call.params.repo.as_deref().unwrap_or_default(), call.params.tag.as_deref().unwrap_or_default())?,
+        name: name(
+            call.params.repo.as_deref().unwrap_or_default(),
+            call.params.tag.as_deref().unwrap_or_default(),
+        )?,
         message: call.params.message.clone().unwrap_or_default(),
         changes: call.params.changes.clone(),
         platform: platform.unwrap_or_else(Platform::host),

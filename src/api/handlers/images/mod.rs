@@ -43,7 +43,8 @@ pub async fn history(call: Call<params::ImageHistory>) -> Outcome {
 
 /// `POST /images/{name}/tag`
 pub async fn tag(call: Call<params::ImageTag>) -> Outcome {
-    let repository: Reference = call.params.repo.as_deref().unwrap_or_default().parse().map_err(ImageError::from)?;
+    let repository: Reference =
+        call.params.repo.as_deref().unwrap_or_default().parse().map_err(ImageError::from)?;
     if repository.digest().is_some() {
         return Err(ImageError::TagWithDigest.into());
     }
