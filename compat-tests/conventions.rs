@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// What the shim may import: it stays small and has no tokio.
-const SHIM: &[&str] = &["shim", "base", "logs", "runtime::protocol"];
+const SHIM: &[&str] = &["shim", "base", "logs", "runtime::protocol", "crash_point"];
 
 /// Lines of a module.
 const LONGEST: usize = 600;
@@ -170,7 +170,7 @@ fn modules_are_short() {
 #[test]
 fn modules_say_what_they_own() {
     let all = sources("src").into_iter().chain(sources("compat-tests"));
-    let silent = all.filter(|source| !source.text.starts_with("//!"));
+    let silent = all.filter(|source| !source.is_test() && !source.text.starts_with("//!"));
     expect_none("no //! header", silent.map(|source| source.path.display().to_string()).collect());
 }
 
