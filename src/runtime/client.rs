@@ -10,7 +10,7 @@ use std::os::unix::net::UnixStream as StdStream;
 
 use tokio::io::Interest;
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::ShimError;
 use super::protocol::{
@@ -119,8 +119,8 @@ impl Shim {
         self.ask(Command::ExecSignal { exec, signal }, Vec::new()).await.map(drop)
     }
 
-    /// Tells the shim that the exit is recorded: it removes the cgroup and its directory, and ends. Returns when that
-    /// is done, so that the container can be started again.
+    /// Tells the shim that the exit is recorded: it removes the cgroup and its directory, and ends. Does not wait for
+    /// that; the next launch of the container does.
     pub async fn acknowledge_exit(&self) -> Result<(), ShimError> {
         match self.ask(Command::AcknowledgeExit, Vec::new()).await {
             Ok(_) | Err(ShimError::Gone) => Ok(()),
@@ -141,6 +141,8 @@ pub(super) struct Connected {
     pub events: mpsc::UnboundedReceiver<ShimEvent>,
     /// The shim's first message.
     pub status: oneshot::Receiver<Status>,
+    /// Closed when the shim is gone, or nobody follows it any more.
+    pub end: watch::Receiver<()>,
 }
 
 /// Takes over the connection `socket`. `child` is the shim's process if this process is its parent and must reap it.
@@ -150,23 +152,26 @@ pub(super) fn connect(socket: StdStream, child: Option<i32>) -> io::Result<Conne
     let (requests, incoming) = mpsc::unbounded_channel();
     let (events, receiver) = mpsc::unbounded_channel();
     let (tell_status, status) = oneshot::channel();
+    let (alive, end) = watch::channel(());
     let connection = Connection {
         socket,
         frames: Frames::default(),
         waiting: HashMap::new(),
         next: 1,
         status: Some(tell_status),
+        acknowledged: false,
         events,
     };
     tokio::spawn(async move {
         if let Err(error) = connection.run(incoming).await {
             tracing::warn!(%error, "the connection to a shim broke");
         }
+        drop(alive);
         if let Some(pid) = child {
             reap(pid).await;
         }
     });
-    Ok(Connected { shim: Shim { requests }, events: receiver, status })
+    Ok(Connected { shim: Shim { requests }, events: receiver, status, end })
 }
 
 /// Waits for the end of a shim that this process started, so that no zombie stays.
@@ -188,6 +193,8 @@ struct Connection {
     waiting: HashMap<u64, oneshot::Sender<Result<Reply, ShimError>>>,
     next: u64,
     status: Option<oneshot::Sender<Status>>,
+    /// True once the shim was told that it may end, which is then waited for.
+    acknowledged: bool,
     events: mpsc::UnboundedSender<ShimEvent>,
 }
 
@@ -195,7 +202,8 @@ impl Connection {
     async fn run(mut self, mut incoming: mpsc::UnboundedReceiver<Outgoing>) -> Result<(), ShimError> {
         let outcome = loop {
             tokio::select! {
-                request = incoming.recv() => match request {
+                request = incoming.recv(), if !incoming.is_closed() || !incoming.is_empty() => match request {
+                    None if self.acknowledged => {}
                     None => return Ok(()),
                     Some(request) => if let Err(e) = self.send(request).await { break Err(e) },
                 },
@@ -215,6 +223,7 @@ impl Connection {
     async fn send(&mut self, outgoing: Outgoing) -> Result<(), ShimError> {
         let id = self.next;
         self.next += 1;
+        self.acknowledged |= matches!(outgoing.command, Command::AcknowledgeExit);
         let bytes = protocol::encode(&Request { id, command: outgoing.command }, outgoing.fds.len());
         self.waiting.insert(id, outgoing.reply);
         let fds: Vec<_> = outgoing.fds.iter().map(AsFd::as_fd).collect();

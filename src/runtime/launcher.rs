@@ -3,6 +3,7 @@
 //! A container's directory is the rendezvous: while it holds a socket that answers, the container has a shim; while it
 //! holds an exit record, the container is over and nobody has said yet that this is known.
 
+use std::collections::HashMap;
 use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
@@ -12,10 +13,11 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp};
+use tokio::sync::watch;
 
 use super::client::{self, Connected, Running, Shim};
 use super::embedded;
@@ -31,11 +33,16 @@ use crate::base::sys::{cgroup, fdpass, socket_at, spawn};
 /// How long a shim that accepted a connection may take to say who it is.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long the shim of a container's last run may take to clean up before the next launch fails.
+const END_DEADLINE: Duration = Duration::from_secs(15);
+
 /// Starts shims from one sealed copy of this program.
 #[derive(Debug, Default)]
 pub struct Launcher {
     program: OnceLock<SealedProgram>,
     filters: Arc<Filters>,
+    /// The ends of the shims that this process is connected to, by their directories.
+    shims: Mutex<HashMap<PathBuf, watch::Receiver<()>>>,
 }
 
 /// What became of a container that had a shim.
@@ -98,9 +105,12 @@ impl Launcher {
     /// of the container is left but its directory, which the caller made or will reuse.
     pub async fn launch(&self, mut spec: LaunchSpec) -> Result<Running, LaunchError> {
         self.anticipate();
+        self.predecessor_gone(&spec.dir).await?;
         let confinement = self.confinement(&mut spec).await?;
         let (pid, socket) = self.spawn(&mut spec, confinement.filter.as_deref())?;
-        let Connected { shim, events, status } = client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
+        let Connected { shim, events, status, end } =
+            client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
+        self.remember(&spec.dir, end);
         let (launch, clients) = describe(&mut spec, confinement.capabilities);
         let mut fds = clients;
         let mut rest = spec.port_sockets;
@@ -119,7 +129,8 @@ impl Launcher {
     /// Finds out what became of the container whose directory is `dir`, and takes its shim over if there is one.
     pub async fn adopt(&self, dir: &Path) -> Result<Adopted, ShimError> {
         if let Ok(socket) = socket_at::connect(dir, SOCKET) {
-            let Connected { shim, events, status } = client::connect(socket, None)?;
+            let Connected { shim, events, status, end } = client::connect(socket, None)?;
+            self.remember(dir, end);
             match tokio::time::timeout(STATUS_DEADLINE, status).await {
                 Ok(Ok(status)) => return Ok(adopted(shim, events, status, dir)),
                 // It went away before it said a word: what it left is the answer.
@@ -164,6 +175,22 @@ impl Launcher {
         let compiled = compiled.map_err(|error| failed(error.to_string()))?;
         let filter = compiled.map_err(|error| failed(error.to_string()))?;
         Ok(Confinement { filter: Some(filter), capabilities: taken.capabilities })
+    }
+
+    /// Waits until the shim of the container's last run has cleaned up: it had the same directory and cgroup.
+    async fn predecessor_gone(&self, dir: &Path) -> Result<(), LaunchError> {
+        let end = self.shims.lock().unwrap_or_else(PoisonError::into_inner).remove(dir);
+        let Some(mut end) = end else { return Ok(()) };
+        match tokio::time::timeout(END_DEADLINE, end.changed()).await {
+            Ok(_) => Ok(()),
+            Err(_) => Err(ShimError::Io(io::ErrorKind::TimedOut.into()).into()),
+        }
+    }
+
+    fn remember(&self, dir: &Path, end: watch::Receiver<()>) {
+        let mut shims = self.shims.lock().unwrap_or_else(PoisonError::into_inner);
+        shims.retain(|_, end| end.has_changed().is_ok());
+        shims.insert(dir.to_owned(), end);
     }
 
     fn program(&self) -> io::Result<&SealedProgram> {

@@ -47,6 +47,9 @@ impl Shim {
             self.trim_at = None;
             memory::trim();
         }
+        if self.over && self.exit.is_some() && self.listener.is_some() {
+            self.clean_up();
+        }
         let keys: Vec<_> = self.processes.keys().copied().collect();
         for key in keys {
             let Some(process) = self.processes.get_mut(&key) else { continue };
@@ -106,13 +109,10 @@ impl Shim {
         self.exit = Some(record.clone());
         self.tell(&Message::Event(Event::Exited(record)));
         self.held.clear();
-        // While the daemon records the exit.
-        if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir)) {
-            if let Err(error) = program.delete() {
-                complain(&format!("shim: {error}"));
-            }
+        // A daemon that listens acknowledges at once, and has better things to wait for than this.
+        if self.connections.is_empty() {
+            self.remove_cgroup();
         }
-        self.remove_cgroup();
     }
 
     /// The daemon has recorded the exit: nothing needs this shim any more but clients that still read.
@@ -120,9 +120,27 @@ impl Shim {
         if self.exit.is_none() {
             return Err(Failure::System("the container has not exited".to_owned()));
         }
-        self.remove_dir();
         self.over = true;
         Ok(Reply::Done)
+    }
+
+    /// Removes what there is of a container that is over. Its next start waits for the end of this process, which may
+    /// only wait for clients from here on.
+    fn clean_up(&mut self) {
+        self.listener = None;
+        if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir)) {
+            if let Err(error) = program.delete() {
+                complain(&format!("shim: {error}"));
+            }
+        }
+        self.remove_cgroup();
+        self.remove_dir();
+        let all: Vec<_> = self.connections.keys().copied().collect();
+        for id in all {
+            if let Some(connection) = self.connections.remove(&id) {
+                connection.close(&self.poller);
+            }
+        }
     }
 
     /// Nobody knows of this container and nobody shall: whatever there is of it goes.

@@ -88,7 +88,8 @@ struct Shim {
     dir: PathBuf,
     poller: Poller,
     signals: SignalFd,
-    listener: UnixListener,
+    /// Gone once everything is cleaned up.
+    listener: Option<UnixListener>,
     connections: BTreeMap<u32, Connection>,
     next_connection: u32,
     /// What the container was launched with.
@@ -138,7 +139,7 @@ impl Shim {
             dir,
             poller,
             signals,
-            listener: listener.into(),
+            listener: Some(listener.into()),
             connections: BTreeMap::new(),
             next_connection: 0,
             launch: None,
@@ -242,7 +243,7 @@ impl Shim {
     }
 
     fn accept(&mut self) {
-        while let Ok((socket, _)) = self.listener.accept() {
+        while let Some(Ok((socket, _))) = self.listener.as_ref().map(UnixListener::accept) {
             if let Err(error) = self.connect(socket.into()) {
                 report::complain(&format!("shim: a connection failed: {error}"));
             }
