@@ -76,6 +76,7 @@ pub struct EndpointSettings {
     pub aliases: Option<Vec<String>>,
     pub mac_address: Option<String>,
     pub driver_opts: Option<Labels>,
+    #[serde(deserialize_with = "null_is_default")]
     pub gw_priority: i64,
 }
 
@@ -95,8 +96,17 @@ pub struct EndpointIpam {
         skip_serializing_if = "Option::is_none"
     )]
     pub ipv6: Option<Ipv6Addr>,
-    #[serde(rename = "LinkLocalIPs", skip_serializing_if = "Vec::is_empty")]
+    #[serde(
+        rename = "LinkLocalIPs",
+        deserialize_with = "null_is_default",
+        skip_serializing_if = "Vec::is_empty"
+    )]
     pub link_local: Vec<std::net::IpAddr>,
+}
+
+/// Go clients send `null` for what they leave empty.
+fn null_is_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Ok(Option::<T>::deserialize(from)?.unwrap_or_default())
 }
 
 /// Clients send `""` for an address that they do not ask for.

@@ -4,6 +4,8 @@
 //! Fields of other versions are fine: removed ones are kept on purpose, newer ones harm no client. What no version
 //! has, a wrong type, a missing required field and an unknown word of an enumeration are violations.
 
+#[cfg(test)]
+mod round_trip;
 mod schema;
 
 use std::fmt;

@@ -33,7 +33,7 @@ impl Facts {
         shape.get("ref").is_some() || shape.get("all").is_some() || matches!(kind(shape), "object" | "array")
     }
 
-    fn definition(&self, name: &str) -> Option<&Value> {
+    pub(super) fn definition(&self, name: &str) -> Option<&Value> {
         self.0["definitions"].get(name)
     }
 }
