@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::{is_false, is_zero};
 use super::lenient::or_default;
-use crate::network::{ContainerPort, PortBinding};
+use crate::network::ContainerPort;
 
 /// `HostConfig` with its `Resources`.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
@@ -23,7 +23,7 @@ pub struct HostConfig {
     #[serde(deserialize_with = "or_default")]
     pub network_mode: String,
     #[serde(deserialize_with = "or_default")]
-    pub port_bindings: BTreeMap<ContainerPort, Option<Vec<PortBinding>>>,
+    pub port_bindings: BTreeMap<ContainerPort, Option<Vec<HostPort>>>,
     #[serde(deserialize_with = "or_default")]
     pub restart_policy: RestartPolicy,
     #[serde(deserialize_with = "or_default")]
@@ -138,6 +138,16 @@ pub struct HostConfig {
     pub io_maximum_bandwidth: u64,
     #[serde(deserialize_with = "or_default", skip_serializing_if = "is_zero")]
     pub disk_quota: i64,
+}
+
+/// Where a port is to be published, as asked for: an address, and a port, a range of them, or nothing.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct HostPort {
+    #[serde(deserialize_with = "or_default")]
+    pub host_ip: String,
+    #[serde(deserialize_with = "or_default")]
+    pub host_port: String,
 }
 
 /// Which driver keeps the log, with its options.

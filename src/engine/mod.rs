@@ -1,7 +1,12 @@
 //! Use cases that touch several kinds of objects, and start-up recovery. Holds the parts; never grows into the object
 //! that knows everything.
 
+mod create;
 pub mod identity;
+mod open;
+mod prune;
+mod recover;
+mod rename;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,11 +15,15 @@ use std::sync::Arc;
 use crate::base::digest::Digest;
 use crate::base::host::{self, Host};
 use crate::config::Config;
+use crate::container::{Containers, Parts, Published};
 use crate::events::{Event, EventBus, Subject};
-use crate::image::{ImageError, ImageSettings, ImageUser, Images};
-use crate::network::{self, NetworkError, Networks};
-use crate::registry::{Registry, RegistrySettings};
+use crate::image::{Activity, ImageError, ImageUser, Images};
+use crate::network::{NetworkError, Networks};
+use crate::registry::Registry;
 use crate::volume::{VolumeError, Volumes};
+
+pub use create::{CreateError, CreateRequest, Created};
+pub use prune::Pruned;
 
 /// The engine's parts.
 pub struct Engine {
@@ -24,9 +33,11 @@ pub struct Engine {
     pub host: Host,
     pub events: EventBus,
     pub registry: Arc<Registry>,
+    pub images: Arc<Images>,
     pub networks: Networks,
     pub volumes: Arc<Volumes>,
-    pub images: Arc<Images>,
+    pub containers: Arc<Containers>,
+    parts: Arc<Parts>,
 }
 
 /// Why the engine cannot be opened.
@@ -34,63 +45,38 @@ pub struct Engine {
 pub enum OpenError {
     #[error("cannot read or make the engine's id")]
     Identity(#[source] io::Error),
-    #[error("cannot open the images")]
+    #[error("cannot open the images: {0}")]
     Images(#[from] ImageError),
-    #[error("cannot open the networks")]
-    Networks(#[source] NetworkError),
-    #[error("cannot open the volumes")]
-    Volumes(#[source] VolumeError),
+    #[error("cannot open the networks: {0}")]
+    Networks(#[from] NetworkError),
+    #[error("cannot open the volumes: {0}")]
+    Volumes(#[from] VolumeError),
+    #[error("cannot find this program's file")]
+    Program(#[source] io::Error),
 }
 
 impl Engine {
-    /// Takes possession of the state on disk. Quick: clients are answered right after.
-    pub fn open(config: Arc<Config>) -> Result<Arc<Self>, OpenError> {
-        let id = identity::read_or_create(&config.data_root).map_err(OpenError::Identity)?;
-        let registry = Registry::new(registry_settings(&config));
-        let events = EventBus::default();
-        let networks =
-            Networks::open(network::Options::of(&config), events.clone()).map_err(OpenError::Networks)?;
-        let volumes = Arc::new(Volumes::open(&config.data_root, events.clone()).map_err(OpenError::Volumes)?);
-        let images =
-            Images::open(&config.data_root, registry.clone(), image_settings(&config), events.clone())?;
-        Ok(Arc::new(Self { id, config, host: Host::detect(), events, registry, networks, volumes, images }))
+    /// The parts that containers are carried out with.
+    pub fn parts(&self) -> &Arc<Parts> {
+        &self.parts
     }
 
     /// The containers that were made of an image.
-    pub fn image_users(&self, _image: &Digest) -> Vec<ImageUser> {
-        Vec::new()
+    pub fn image_users(&self, image: &Digest) -> Vec<ImageUser> {
+        let all = self.containers.all().into_iter().map(|handle| handle.snapshot());
+        let ours = all.filter(|now| now.record.image == *image || now.record.manifest == *image);
+        let user = |now: Arc<Published>| ImageUser {
+            container: now.record.id.clone(),
+            activity: if now.is_running() { Activity::Running } else { Activity::Stopped },
+        };
+        ours.map(user).collect()
     }
 
-    /// Takes over what reading the configuration again has changed, and tells of it.
+    /// Tells that the configuration was read again.
     pub fn config_reloaded(&self, attributes: BTreeMap<String, String>) {
-        self.registry.reconfigure(registry_settings(&self.config));
+        self.registry.reconfigure(open::registry_settings(&self.config));
         let mut event = Event::now(Subject::Daemon, "reload", self.id.clone());
         event.attributes = attributes;
         self.events.publish(event.with("name", host::name()));
-    }
-
-    /// Finds again what runs, and finishes what a crash left half done.
-    pub async fn recover(&self) {}
-
-    /// Brings everything to rest: containers stop unless live restore is on.
-    pub async fn shutdown(&self) {
-        self.networks.settle().await;
-    }
-}
-
-fn registry_settings(config: &Config) -> RegistrySettings {
-    let live = config.live();
-    RegistrySettings {
-        insecure: live.insecure_registries.clone(),
-        mirrors: live.registry_mirrors.clone(),
-        ..RegistrySettings::default()
-    }
-}
-
-fn image_settings(config: &Config) -> ImageSettings {
-    let live = config.live();
-    ImageSettings {
-        max_concurrent_downloads: live.max_concurrent_downloads,
-        max_download_attempts: live.max_download_attempts,
     }
 }

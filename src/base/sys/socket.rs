@@ -1,7 +1,7 @@
 //! What the kernel knows about a socket.
 
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -22,4 +22,33 @@ pub async fn hung_up(socket: OwnedFd) -> io::Result<()> {
     // SAFETY: the descriptor is owned and stays open until after its registration is dropped with `watched`.
     let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::PRIORITY)? };
     watched.ready(Interest::PRIORITY).await.map(drop)
+}
+
+/// Whether the peer has closed its socket altogether (poll(2), POLLHUP), not just its sending half.
+pub fn is_hung_up(socket: &OwnedFd) -> bool {
+    let mut watched = [nix::poll::PollFd::new(socket.as_fd(), nix::poll::PollFlags::empty())];
+    let ready = nix::poll::poll(&mut watched, nix::poll::PollTimeout::ZERO);
+    let gone = nix::poll::PollFlags::POLLHUP | nix::poll::PollFlags::POLLERR;
+    ready.is_ok_and(|count| count > 0) && watched[0].revents().is_some_and(|events| events.intersects(gone))
+}
+
+/// Writes all of `bytes` to a socket in whatever mode; waits where it would block. Blocking.
+pub fn write_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    while !bytes.is_empty() {
+        match nix::sys::socket::send(socket.as_raw_fd(), bytes, nix::sys::socket::MsgFlags::MSG_NOSIGNAL) {
+            Ok(written) => bytes = &bytes[written..],
+            Err(nix::errno::Errno::EAGAIN) => wait_writable(socket)?,
+            Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+fn wait_writable(socket: BorrowedFd<'_>) -> io::Result<()> {
+    let mut watched = [nix::poll::PollFd::new(socket, nix::poll::PollFlags::POLLOUT)];
+    match nix::poll::poll(&mut watched, nix::poll::PollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod devices;
+mod exec;
 mod mounts;
 mod resources;
 
@@ -15,8 +16,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
+pub use exec::exec_process;
 pub use capabilities::{ALL_CAPABILITIES, CapabilityError, bounding_set};
-pub use devices::HostDevice;
+pub use devices::{DeviceKind, HostDevice};
 
 use super::host_config::Ulimit;
 use super::record::{MountPoint, Record};

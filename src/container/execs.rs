@@ -1,0 +1,156 @@
+//! Processes added to running containers: made known, run, found again.
+//!
+//! They bypass the container's owner as attached clients do: they change nothing that the record holds.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use ::oci_spec::runtime::Process;
+
+use super::error::{ContainerError, StartFailure};
+use super::exec::{Exec, ExecConfig, ExecError, ExecPhase};
+use super::handle::Handle;
+use super::mounts::Mounted;
+use super::oci_spec;
+use super::parts::Parts;
+use super::published::Published;
+use super::registry::Containers;
+use super::report::Reporter;
+use super::request;
+use super::state::Phase;
+use super::users::Accounts;
+use crate::base::id::ExecId;
+use crate::network::Sandbox;
+use crate::runtime::{Attachment, ExecSpec, ShimError, Size};
+
+impl Containers {
+    /// The exec with this id and its container.
+    pub fn exec(&self, id: &str) -> Result<(Handle, Arc<Exec>), ExecError> {
+        let unknown = || ExecError::NotFound(id.to_owned());
+        let exec_id: ExecId = id.parse().map_err(|_| unknown())?;
+        let found = self.all().into_iter().find_map(|handle| {
+            let exec = handle.execs().get(&exec_id).cloned()?;
+            Some((handle, exec))
+        });
+        found.ok_or_else(unknown)
+    }
+}
+
+impl Handle {
+    /// Makes an exec known; it does not run yet.
+    pub fn add_exec(&self, parts: &Parts, config: ExecConfig) -> Result<Arc<Exec>, ExecError> {
+        let now = self.snapshot();
+        check(&now)?;
+        if config.cmd.is_empty() {
+            return Err(ExecError::NoCommand);
+        }
+        let exec = Exec::new(self.id().clone(), config);
+        let mut execs = self.execs();
+        execs.retain(|_, exec| !exec.is_stale());
+        execs.insert(exec.id.clone(), exec.clone());
+        drop(execs);
+        report(parts, &now, "exec_create", &exec);
+        Ok(exec)
+    }
+
+    /// Whether the container can run an exec now, and the exec has not run yet.
+    pub fn check_exec(&self, exec: &Exec) -> Result<(), ExecError> {
+        check(&self.snapshot())?;
+        exec.claim()
+    }
+
+    /// Runs a claimed exec; returns when its program has been executed.
+    pub async fn run_exec(
+        &self,
+        parts: &Parts,
+        exec: &Exec,
+        attachment: Option<Attachment>,
+        console_size: Option<Size>,
+    ) -> Result<(), ContainerError> {
+        let now = self.snapshot();
+        report(parts, &now, "exec_start", exec);
+        let outcome = self.launch_exec(parts, &now, exec, attachment, console_size).await;
+        if let Err(error) = &outcome {
+            exec.ended(exit_code(error));
+        }
+        outcome
+    }
+
+    async fn launch_exec(
+        &self,
+        parts: &Parts,
+        now: &Published,
+        exec: &Exec,
+        attachment: Option<Attachment>,
+        console_size: Option<Size>,
+    ) -> Result<(), ContainerError> {
+        let process = process(parts, now, &exec.config)?;
+        let spec = ExecSpec { id: exec.id.clone(), process, console_size, attachment };
+        let started = self.shim()?.exec(spec).await;
+        let started = started.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })?;
+        exec.started(started.pid);
+        Ok(())
+    }
+
+    /// Sets the size of a running exec's terminal.
+    pub async fn resize_exec(&self, exec: &Exec, size: Size) -> Result<(), ContainerError> {
+        let resized = self.shim()?.exec_resize(exec.id.clone(), size).await;
+        resized.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })
+    }
+
+    /// The execs whose processes run.
+    pub fn running_execs(&self) -> Vec<ExecId> {
+        let running = |exec: &&Arc<Exec>| matches!(exec.phase(), ExecPhase::Running { .. });
+        self.execs().values().filter(running).map(|exec| exec.id.clone()).collect()
+    }
+
+    /// Reports that a client attached.
+    pub fn report_attach(&self, parts: &Parts) {
+        Reporter { events: &parts.events, record: &self.snapshot().record }.plain("attach");
+    }
+
+    fn execs(&self) -> MutexGuard<'_, BTreeMap<ExecId, Arc<Exec>>> {
+        self.shared.execs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn check(now: &Published) -> Result<(), ExecError> {
+    let id = now.record.id.clone();
+    match now.state.phase {
+        Phase::Running => Ok(()),
+        Phase::Paused => Err(ExecError::Paused(id)),
+        Phase::Restarting => Err(ExecError::Restarting(id)),
+        Phase::Created | Phase::Starting | Phase::Exited | Phase::Removing | Phase::Dead => {
+            Err(ExecError::NotRunning(id))
+        }
+    }
+}
+
+fn report(parts: &Parts, now: &Published, action: &str, exec: &Exec) {
+    let command = format!("{action}: {}", exec.config.cmd.join(" "));
+    Reporter { events: &parts.events, record: &now.record }.with(command, [("execID", exec.id.to_string())]);
+}
+
+fn exit_code(error: &ContainerError) -> i32 {
+    match error {
+        ContainerError::Shim { source: ShimError::Start { kind, .. }, .. } => kind.exit_code(),
+        _ => StartFailure::System.exit_code(),
+    }
+}
+
+/// The container's own process with what the exec asks for in place of what the image said.
+fn process(parts: &Parts, now: &Published, config: &ExecConfig) -> Result<Process, ContainerError> {
+    let record = &now.record;
+    let bad = |message: String| ContainerError::StartFailed { message, kind: StartFailure::BadRequest };
+    let sandbox = now.sandbox.as_deref().cloned().unwrap_or_else(Sandbox::default);
+    let rootfs = parts.paths.rootfs(&record.id);
+    let mounted = Mounted { rootfs: rootfs.clone(), mounts: Vec::new() };
+    let mut input = request::spec_input(parts, record, &sandbox, &mounted)?;
+    if !config.user.is_empty() {
+        let groups = record.host_config.group_add.as_deref().unwrap_or_default();
+        let user = Accounts::read(&rootfs).resolve(&config.user, groups);
+        input.user = user.map_err(|error| bad(error.to_string()))?;
+    }
+    oci_spec::exec_process(&input, config).map_err(|error| bad(error.to_string()))
+}
+

@@ -1,0 +1,205 @@
+//! The way to a container for everyone but its owner: read what is published, or send the owner a command.
+//!
+//! Streams (attach, exec, resize) bypass the owner: they change nothing that the record holds and go to the shim
+//! directly, so that a container that is busy with something slow still takes input.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::error::ContainerError;
+use super::exec::Exec;
+use super::published::Published;
+use super::state::Refusal;
+use super::wait::{WaitCondition, Waiter};
+use crate::base::id::{ContainerId, ExecId};
+use crate::runtime::{Attachment, Shim, Size};
+
+/// The answer to a command.
+pub(super) type Reply = oneshot::Sender<Result<(), ContainerError>>;
+
+/// How to end a container's process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct StopOptions {
+    /// The first signal; the container's own stop signal if absent.
+    pub signal: Option<i32>,
+    /// Seconds until SIGKILL; negative waits for ever; the container's own timeout if absent.
+    pub grace: Option<i64>,
+}
+
+/// What to do with a container's parts on removal.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RemoveOptions {
+    pub force: super::state::Force,
+    pub volumes: Volumes,
+}
+
+/// Whether anonymous volumes go with their container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Volumes {
+    Keep,
+    RemoveAnonymous,
+}
+
+pub(super) enum Command {
+    Start(Reply),
+    Stop(StopOptions, Reply),
+    StopForShutdown(StopOptions, Reply),
+    Restart(StopOptions, Reply),
+    Pause(Reply),
+    Resume(Reply),
+    Rename(String, Reply),
+    /// The daemon ends: leave the process to its shim and end the task.
+    Release(Reply),
+}
+
+/// What may interrupt a slow start.
+pub(super) enum Urgent {
+    Kill(i32, Reply),
+    Remove(RemoveOptions, Reply),
+}
+
+/// One container. Clones share it.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) shared: Arc<Shared>,
+}
+
+pub(super) struct Shared {
+    pub id: ContainerId,
+    pub published: watch::Sender<Arc<Published>>,
+    pub commands: mpsc::Sender<Command>,
+    pub urgent: mpsc::Sender<Urgent>,
+    pub streams: Mutex<Streams>,
+    pub execs: Mutex<BTreeMap<ExecId, Arc<Exec>>>,
+}
+
+/// Where an attaching client goes.
+pub(super) enum Streams {
+    /// No shim yet: the next start takes these along, so that no byte of output is missed.
+    Waiting(Vec<Attachment>),
+    Live(Shim),
+}
+
+impl Handle {
+    /// The container's id.
+    pub fn id(&self) -> &ContainerId {
+        &self.shared.id
+    }
+
+    /// The container as of its last transition.
+    pub fn snapshot(&self) -> Arc<Published> {
+        self.shared.published.borrow().clone()
+    }
+
+    /// Follows the container's transitions.
+    pub fn watch(&self) -> watch::Receiver<Arc<Published>> {
+        self.shared.published.subscribe()
+    }
+
+    /// Registers a wait; see [`Waiter`].
+    pub fn waiter(&self, condition: WaitCondition) -> Waiter {
+        Waiter::new(self.watch(), condition)
+    }
+
+    /// Runs its process; returns when that has been executed.
+    pub async fn start(&self) -> Result<(), ContainerError> {
+        self.command(Command::Start).await
+    }
+
+    /// Ends its process; returns when that is done and its resources are released.
+    pub async fn stop(&self, options: StopOptions) -> Result<(), ContainerError> {
+        self.command(|reply| Command::Stop(options, reply)).await
+    }
+
+    /// As [`stop`](Self::stop), because the daemon ends: a restart rule brings it back when the daemon does.
+    pub async fn stop_for_shutdown(&self, options: StopOptions) -> Result<(), ContainerError> {
+        self.command(|reply| Command::StopForShutdown(options, reply)).await
+    }
+
+    /// Ends its process, if it has one, and runs it again.
+    pub async fn restart(&self, options: StopOptions) -> Result<(), ContainerError> {
+        self.command(|reply| Command::Restart(options, reply)).await
+    }
+
+    /// Freezes its processes.
+    pub async fn pause(&self) -> Result<(), ContainerError> {
+        self.command(Command::Pause).await
+    }
+
+    /// Thaws its processes.
+    pub async fn resume(&self) -> Result<(), ContainerError> {
+        self.command(Command::Resume).await
+    }
+
+    /// Gives it another name, which the caller has reserved.
+    pub async fn rename(&self, name: String) -> Result<(), ContainerError> {
+        self.command(|reply| Command::Rename(name, reply)).await
+    }
+
+    /// Sends a signal. SIGKILL returns when the process has ended, others at once.
+    pub async fn kill(&self, signal: i32) -> Result<(), ContainerError> {
+        self.urgent(|reply| Urgent::Kill(signal, reply)).await
+    }
+
+    /// Takes it apart; its name is free when this returns.
+    pub async fn remove(&self, options: RemoveOptions) -> Result<(), ContainerError> {
+        self.urgent(|reply| Urgent::Remove(options, reply)).await
+    }
+
+    /// Ends its owner without touching its process: the daemon is about to exit.
+    pub async fn release(&self) -> Result<(), ContainerError> {
+        self.command(Command::Release).await
+    }
+
+    /// Connects a client to its streams: now if it runs, else from the next start on.
+    pub async fn attach(&self, attachment: Attachment) -> Result<(), ContainerError> {
+        let shim = match &mut *self.streams() {
+            Streams::Live(shim) => shim.clone(),
+            Streams::Waiting(waiting) => {
+                waiting.retain(|earlier| !crate::base::sys::socket::is_hung_up(&earlier.client));
+                waiting.push(attachment);
+                return Ok(());
+            }
+        };
+        shim.attach(attachment).await.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })
+    }
+
+    /// Sets the size of its terminal.
+    pub async fn resize(&self, size: Size) -> Result<(), ContainerError> {
+        let shim = self.shim()?;
+        shim.resize(size)
+            .await
+            .map_err(|source| ContainerError::Shim { id: self.id().clone(), source })
+    }
+
+    /// The shim of its running process.
+    pub(super) fn shim(&self) -> Result<Shim, ContainerError> {
+        match &*self.streams() {
+            Streams::Live(shim) => Ok(shim.clone()),
+            Streams::Waiting(_) => {
+                let message = format!("container {} is not running", self.id());
+                Err(ContainerError::Refused(message, Refusal::NotRunning))
+            }
+        }
+    }
+
+    fn streams(&self) -> MutexGuard<'_, Streams> {
+        self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn command(&self, make: impl FnOnce(Reply) -> Command) -> Result<(), ContainerError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || ContainerError::Gone(self.id().clone());
+        self.shared.commands.send(make(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    async fn urgent(&self, make: impl FnOnce(Reply) -> Urgent) -> Result<(), ContainerError> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || ContainerError::Gone(self.id().clone());
+        self.shared.urgent.send(make(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}

@@ -1,0 +1,138 @@
+//! From a record to a running process: mounts, network, specification, shim.
+//!
+//! Mounting and networking run side by side. Nothing here changes the record; whoever drops the future half-way or
+//! gets an error calls [`super::teardown::release`], which undoes every step that was taken.
+
+use std::io;
+use std::sync::Arc;
+
+use super::error::{ContainerError, StartFailure};
+use super::mounts;
+use super::oci_spec;
+use super::parts::Parts;
+use super::record::Record;
+use super::request;
+use crate::base::sys::cgroup::{Cgroup, Frozen};
+use crate::base::time::Timestamp;
+use crate::crash_point;
+use crate::network::Sandbox;
+use crate::runtime::{
+    self, Adopted, Attachment, ExitRecord, LaunchError, LaunchSpec, Running, Runtime, Size, StdinMode,
+};
+
+/// A container whose program runs.
+pub(super) struct Launched {
+    pub running: Running,
+    pub sandbox: Sandbox,
+}
+
+/// Starts a container's process. `attachments` are the clients that wait for its output.
+pub(super) async fn run(
+    parts: Arc<Parts>,
+    record: Arc<Record>,
+    attachments: Vec<Attachment>,
+) -> Result<Launched, ContainerError> {
+    let (mounted, connected) = tokio::join!(mounts::prepare(&parts, &record), connect(&parts, &record));
+    let mounted = mounted?;
+    let mut sandbox = connected?;
+    crash_point!("container-prepared");
+    let spec = oci_spec::build(&request::spec_input(&parts, &record, &sandbox, &mounted)?)
+        .map_err(|error| failed(&error, StartFailure::BadRequest))?;
+    let launch = LaunchSpec {
+        id: record.id.clone(),
+        dir: parts.paths.run(&record.id),
+        spec,
+        console_size: console_size(&record),
+        stdin: stdin_mode(&record),
+        log: request::log_target(&parts, &record).map_err(|error| failed(&error, StartFailure::System))?,
+        log_mode: request::log_mode(&record),
+        runtime: runtime_of(&parts, &record)?,
+        systemd_cgroup: parts.config.cgroup_driver == crate::config::CgroupDriver::Systemd,
+        port_sockets: std::mem::take(&mut sandbox.port_sockets),
+        attachments,
+    };
+    let running = parts.launcher.launch(launch).await.map_err(launch_error)?;
+    Ok(Launched { running, sandbox })
+}
+
+/// What became of a container whose shim this daemon has no connection to.
+pub(super) async fn adopt(parts: &Parts, record: &Record) -> Adopted {
+    match parts.launcher.adopt(&parts.paths.run(&record.id)).await {
+        Ok(adopted) => adopted,
+        Err(error) => {
+            tracing::warn!(container = %record.id, %error, "the shim cannot be reached");
+            Adopted::Gone
+        }
+    }
+}
+
+/// The exit of a container whose shim left none behind: it was killed, or the machine was.
+pub(super) fn lost() -> ExitRecord {
+    ExitRecord {
+        code: 128 + libc::SIGKILL,
+        signal: Some(libc::SIGKILL),
+        oom_killed: false,
+        at: Timestamp::now(),
+    }
+}
+
+/// Freezes or thaws every process of a container.
+pub(super) async fn set_frozen(parts: &Parts, record: &Record, frozen: bool) -> io::Result<()> {
+    let path = request::cgroup_path(parts, record);
+    let state = if frozen { Frozen::Yes } else { Frozen::No };
+    tokio::task::spawn_blocking(move || Cgroup::of_container(&path)?.set_frozen(state)).await?
+}
+
+async fn connect(parts: &Parts, record: &Record) -> Result<Sandbox, ContainerError> {
+    let request = request::sandbox(parts, record)?;
+    parts.networks.connect(request).await.map_err(|error| {
+        let message = format!("failed to set up container networking: {error}");
+        ContainerError::StartFailed { message, kind: StartFailure::System }
+    })
+}
+
+fn launch_error(error: LaunchError) -> ContainerError {
+    let kind = match &error {
+        LaunchError::Start { kind: runtime::StartFailure::NotFound, .. } => StartFailure::CommandNotFound,
+        LaunchError::Start { kind: runtime::StartFailure::PermissionDenied, .. } => {
+            StartFailure::CommandNotExecutable
+        }
+        LaunchError::Start { kind: runtime::StartFailure::Other, .. } => StartFailure::BadRequest,
+        LaunchError::Bundle { .. } | LaunchError::Spec(_) | LaunchError::Spawn(_) | LaunchError::Shim(_) => {
+            StartFailure::System
+        }
+    };
+    failed(&error, kind)
+}
+
+fn failed(error: &dyn std::error::Error, kind: StartFailure) -> ContainerError {
+    ContainerError::StartFailed { message: error.to_string(), kind }
+}
+
+fn runtime_of(parts: &Parts, record: &Record) -> Result<Runtime, ContainerError> {
+    let name = record.host_config.runtime.as_str();
+    let live = parts.config.live();
+    let name = if name.is_empty() { live.default_runtime.as_str() } else { name };
+    if matches!(name, "runc" | "slipway" | "io.containerd.runc.v2") && !live.runtimes.contains_key(name) {
+        return Ok(Runtime::Embedded);
+    }
+    let Some(runtime) = live.runtimes.get(name) else {
+        let message = format!("unknown or invalid runtime name: {name}");
+        return Err(ContainerError::StartFailed { message, kind: StartFailure::BadRequest });
+    };
+    Ok(Runtime::Binary { path: runtime.path.clone(), args: runtime.args.clone() })
+}
+
+fn stdin_mode(record: &Record) -> StdinMode {
+    match (record.config.open_stdin, record.config.stdin_once) {
+        (false, _) => StdinMode::Closed,
+        (true, false) => StdinMode::Open,
+        (true, true) => StdinMode::OpenOnce,
+    }
+}
+
+fn console_size(record: &Record) -> Option<Size> {
+    let [rows, columns] = record.host_config.console_size;
+    let size = Size { rows: u16::try_from(rows).ok()?, columns: u16::try_from(columns).ok()? };
+    (size.rows > 0 && size.columns > 0).then_some(size)
+}

@@ -1,0 +1,97 @@
+//! Makes a container's root and its mounts ready, and takes them down again.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::error::{ContainerError, StartFailure};
+use super::handle::Volumes;
+use super::host_config::MountType;
+use super::oci_spec::Prepared;
+use super::parts::Parts;
+use super::record::{MountPoint, Record};
+use crate::snapshot::{self, Durability, MountOptions, SnapshotError, Writable};
+
+/// A mounted root and what is mounted over it.
+pub(super) struct Mounted {
+    pub rootfs: PathBuf,
+    pub mounts: Vec<Prepared>,
+}
+
+/// Mounts the root and the volumes.
+pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<Mounted, ContainerError> {
+    let mut mounts = Vec::with_capacity(record.mounts.len());
+    for point in &record.mounts {
+        mounts.push(Prepared { point: point.clone(), source: source(parts, record, point).await? });
+    }
+    let (parts, record) = (parts.clone(), record.clone());
+    let mounted = tokio::task::spawn_blocking(move || {
+        let rootfs = mount_root(&parts, &record).map_err(failed)?;
+        super::volumes::fill(&parts, &record, &rootfs).map_err(failed)?;
+        Ok::<_, ContainerError>(rootfs)
+    });
+    let rootfs = mounted.await.map_err(|_| failed("the mount worker ended early"))??;
+    Ok(Mounted { rootfs, mounts })
+}
+
+/// Mounts the root alone, for those who work on a container's files while it is not running.
+pub(super) fn mount_root(parts: &Parts, record: &Record) -> Result<PathBuf, SnapshotError> {
+    let target = parts.paths.rootfs(&record.id);
+    let made = fs::create_dir_all(&target);
+    made.map_err(|source| SnapshotError::Mount { target: target.clone(), source })?;
+    // A start that was cut off may have left it mounted.
+    snapshot::unmount(&target)?;
+    let dir = parts.paths.container(&record.id);
+    let writable = Writable { upper: dir.join("upper"), work: dir.join("work") };
+    let durability =
+        if record.host_config.auto_remove { Durability::Volatile } else { Durability::default() };
+    parts.images.snapshots().mount(&record.chain, &writable, &target, MountOptions { durability })?;
+    Ok(target)
+}
+
+async fn source(parts: &Parts, record: &Record, point: &MountPoint) -> Result<PathBuf, ContainerError> {
+    match point.kind {
+        MountType::Bind => {
+            if !point.source.exists() {
+                let path = point.source.display();
+                return Err(failed(format!(
+                    "invalid mount config for type \"bind\": bind source path does not exist: {path}"
+                )));
+            }
+            Ok(point.source.clone())
+        }
+        MountType::Volume => super::volumes::mount(parts, record, point).await,
+        MountType::Tmpfs | MountType::Image | MountType::Npipe | MountType::Cluster => Ok(PathBuf::new()),
+    }
+}
+
+/// Takes down what [`prepare`] mounted. What is not mounted is fine.
+pub(super) async fn release(parts: &Parts, record: &Record) {
+    let target = parts.paths.rootfs(&record.id);
+    let path = target.clone();
+    let unmounted = tokio::task::spawn_blocking(move || unmount(&path)).await;
+    if let Ok(Err(error)) = unmounted {
+        tracing::warn!(container = %record.id, %error, "the root file system is still mounted");
+    }
+    for point in record.mounts.iter().filter(|point| point.kind == MountType::Volume) {
+        super::volumes::unmount(parts, record, point).await;
+    }
+}
+
+/// Detaches a mount that something still uses: what uses it keeps it, nothing new can.
+fn unmount(target: &Path) -> io::Result<()> {
+    crate::base::sys::mount::unmount_if_mounted(target, crate::base::sys::mount::Unmount::Lazy).map(drop)
+}
+
+/// Removes the anonymous volumes that were made for a container.
+pub(super) async fn remove_volumes(parts: &Parts, record: &Record, volumes: Volumes) {
+    let ours = record.mounts.iter().filter(|point| point.kind == MountType::Volume);
+    for point in ours {
+        super::volumes::forget(parts, record, point, volumes).await;
+    }
+}
+
+fn failed(error: impl ToString) -> ContainerError {
+    ContainerError::StartFailed { message: error.to_string(), kind: StartFailure::System }
+}

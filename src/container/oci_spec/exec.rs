@@ -1,0 +1,36 @@
+//! The process of an exec: the container's own, with what the exec asks for in place of what the image said.
+
+use ::oci_spec::runtime::Process;
+use serde_json::json;
+
+use super::{ALL_CAPABILITIES, Security, SpecError, SpecInput, bounding_set, process, process_capabilities};
+use crate::container::exec::ExecConfig;
+
+/// Builds it. `input.user` is the exec's user already.
+pub fn exec_process(input: &SpecInput<'_>, config: &ExecConfig) -> Result<Process, SpecError> {
+    let security = Security::read(input)?;
+    let capabilities = if config.privileged { ALL_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect() } else { bounding_set(&input.record.host_config)? };
+    let mut made = process(input, &capabilities, &security);
+    made["args"] = json!(config.cmd);
+    made["terminal"] = json!(config.tty);
+    made["capabilities"] = process_capabilities(&capabilities, input.user.uid);
+    made["env"] = json!(environment(&made["env"], config));
+    if !config.working_dir.is_empty() {
+        made["cwd"] = json!(config.working_dir);
+    }
+    Ok(serde_json::from_value(made)?)
+}
+
+/// The container's variables, replaced and extended by the exec's.
+fn environment(container: &serde_json::Value, config: &ExecConfig) -> Vec<String> {
+    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
+    let replaced: Vec<String> = config.env.iter().map(|entry| name(entry)).collect();
+    let inherited = container.as_array().into_iter().flatten().filter_map(|entry| entry.as_str());
+    let mut all: Vec<String> =
+        inherited.filter(|entry| !replaced.contains(&name(entry))).map(str::to_owned).collect();
+    all.extend(config.env.iter().filter(|entry| entry.contains('=')).cloned());
+    if config.tty && !all.iter().any(|entry| name(entry) == "TERM") {
+        all.push("TERM=xterm".to_owned());
+    }
+    all
+}

@@ -1,0 +1,607 @@
+//! The one task that owns a container's record and carries out its transitions.
+//!
+//! It takes, in this order: messages of the shim, the kill-and-remove lane, commands, timers. Each transition is
+//! apply → persist → publish → event → reply: an answer means that the change is visible and on disk. A slow start
+//! is raced by the kill-and-remove lane; `stop` waits for the exit without blocking anything.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::error::{ContainerError, StartFailure};
+use super::handle::{Command, RemoveOptions, Reply, Shared, StopOptions, Streams, Urgent, Volumes};
+use super::launch;
+use super::parts::Parts;
+use super::published::{Published, Removal};
+use super::record::Record;
+use super::report::Reporter;
+use super::state::{self, Effect, Ended, Force, Input, Phase, Refusal};
+use super::{teardown, storage};
+use crate::base::id::ExecId;
+use crate::base::time::Timestamp;
+use crate::crash_point;
+use crate::runtime::{Adopted, ExitRecord, Running, Scope, Shim, ShimEvent};
+
+/// After SIGKILL a process is gone at once unless the kernel holds it; then a stop gives up waiting.
+const KILL_GRACE: Duration = Duration::from_secs(10);
+
+/// See the module.
+pub(super) struct Owner {
+    pub shared: Arc<Shared>,
+    pub parts: Arc<Parts>,
+    pub now: Published,
+    pub shim: Option<(Shim, mpsc::UnboundedReceiver<ShimEvent>)>,
+    pub commands: mpsc::Receiver<Command>,
+    pub urgent: mpsc::Receiver<Urgent>,
+    pub ending: Option<Ending>,
+    pub kills: Vec<Reply>,
+    pub removal: Option<(RemoveOptions, Vec<Reply>)>,
+    pub restart_at: Option<Instant>,
+}
+
+/// A stop under way.
+pub(super) struct Ending {
+    /// When SIGKILL is due, or, after it, when to give up; never if absent.
+    deadline: Option<Instant>,
+    killed: bool,
+    replies: Vec<Reply>,
+    restarts: Vec<Reply>,
+}
+
+/// Whether the owner goes on.
+#[derive(PartialEq, Eq)]
+enum Flow {
+    On,
+    End,
+}
+
+impl Owner {
+    /// Runs until the container is removed or the daemon lets go of it.
+    pub async fn run(mut self) {
+        loop {
+            let deadline = self.deadline();
+            let flow = tokio::select! {
+                biased;
+                event = next_event(&mut self.shim) => self.on_shim(event).await,
+                Some(urgent) = self.urgent.recv() => self.on_urgent(urgent).await,
+                Some(command) = self.commands.recv() => self.on_command(command).await,
+                () = sleep_until(deadline) => self.on_timer().await,
+                else => Flow::End,
+            };
+            if flow == Flow::End {
+                return;
+            }
+        }
+    }
+
+    async fn on_command(&mut self, command: Command) -> Flow {
+        match command {
+            Command::Start(reply) => {
+                let result = self.start_by_user().await;
+                answer(reply, result);
+            }
+            Command::Stop(options, reply) | Command::StopForShutdown(options, reply) => {
+                self.stop(options, reply, false).await;
+            }
+            Command::Restart(options, reply) => self.stop(options, reply, true).await,
+            Command::Pause(reply) => {
+                let result = self.freeze(Input::Pause, "pause").await;
+                answer(reply, result);
+            }
+            Command::Resume(reply) => {
+                let result = self.freeze(Input::Resume, "unpause").await;
+                answer(reply, result);
+            }
+            Command::Rename(name, reply) => {
+                let result = self.rename(name).await;
+                answer(reply, result);
+            }
+            Command::Release(reply) => {
+                answer(reply, Ok(()));
+                return Flow::End;
+            }
+        }
+        self.after_step().await
+    }
+
+    async fn on_urgent(&mut self, urgent: Urgent) -> Flow {
+        match urgent {
+            Urgent::Kill(signal, reply) => self.kill(signal, reply).await,
+            Urgent::Remove(options, reply) => self.remove(options, reply).await,
+        }
+        self.after_step().await
+    }
+
+    async fn on_timer(&mut self) -> Flow {
+        if self.restart_at.is_some_and(|at| at <= Instant::now()) {
+            self.restart_at = None;
+            self.restart_by_rule().await;
+        }
+        self.escalate().await;
+        self.after_step().await
+    }
+
+    async fn on_shim(&mut self, event: Option<ShimEvent>) -> Flow {
+        match event {
+            Some(ShimEvent::Exited(record)) => self.exited(record).await,
+            Some(ShimEvent::Oom) => self.report().plain("oom"),
+            Some(ShimEvent::ExecExited { id, exit }) => self.exec_exited(&id, exit.code),
+            Some(ShimEvent::Detached { exec }) => self.report().detached(exec.as_ref()),
+            Some(ShimEvent::Disconnected) | None => self.shim_lost().await,
+        }
+        self.after_step().await
+    }
+
+    /// A removal whose process has ended goes on here, from whatever step made it possible.
+    async fn after_step(&mut self) -> Flow {
+        if self.now.is_removed() {
+            return Flow::End;
+        }
+        if self.removal.is_some() && !self.now.is_running() && self.shim.is_none() {
+            return self.finish_removal().await;
+        }
+        Flow::On
+    }
+
+    // ---- starting
+
+    async fn start_by_user(&mut self) -> Result<(), ContainerError> {
+        self.restart_at = None;
+        self.apply(Input::Start)?;
+        self.launch().await
+    }
+
+    async fn restart_by_rule(&mut self) {
+        if self.apply(Input::RestartDue).is_ok()
+            && let Err(error) = self.launch().await
+        {
+            tracing::warn!(container = %self.shared.id, %error, "automatic restart failed");
+        }
+    }
+
+    /// Carries out [`Effect::Launch`], raced by the kill-and-remove lane.
+    async fn launch(&mut self) -> Result<(), ContainerError> {
+        self.publish();
+        let attachments = self.take_waiting();
+        let effect = launch::run(self.parts.clone(), self.now.record.clone(), attachments);
+        let mut effect = Box::pin(effect);
+        let outcome = loop {
+            tokio::select! {
+                biased;
+                Some(urgent) = self.urgent.recv() => match urgent {
+                    Urgent::Kill(signal, reply) if signal != libc::SIGKILL => {
+                        answer(reply, Err(self.not_running()));
+                    }
+                    urgent => break Err(Interrupted::By(urgent)),
+                },
+                launched = &mut effect => break launched.map_err(Interrupted::Failed),
+            }
+        };
+        drop(effect);
+        match outcome {
+            Ok(launched) => self.launched(launched).await,
+            Err(Interrupted::Failed(error)) => Err(self.launch_failed(error).await),
+            Err(Interrupted::By(urgent)) => {
+                let message = "the start was interrupted by a kill or a removal".to_owned();
+                let error =
+                    self.launch_failed(ContainerError::StartFailed { message, kind: StartFailure::Cancelled });
+                let error = error.await;
+                match urgent {
+                    Urgent::Kill(_, reply) => answer(reply, Ok(())),
+                    Urgent::Remove(options, reply) => self.remove(options, reply).await,
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn launched(&mut self, launched: launch::Launched) -> Result<(), ContainerError> {
+        let launch::Launched { running, sandbox } = launched;
+        self.apply(Input::Launched { pid: running.pid, at: running.started })?;
+        self.now.sandbox = Some(Arc::new(sandbox));
+        self.go_live(running).await;
+        crash_point!("container-launched");
+        self.persist();
+        self.publish();
+        self.report().plain("start");
+        Ok(())
+    }
+
+    /// Makes the shim the place for attaching clients, those that came during the launch included.
+    pub(super) async fn go_live(&mut self, running: Running) {
+        let Running { shim, events, .. } = running;
+        let late = {
+            let mut streams = self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            match std::mem::replace(&mut *streams, Streams::Live(shim.clone())) {
+                Streams::Waiting(late) => late,
+                Streams::Live(_) => vec![],
+            }
+        };
+        for attachment in late {
+            if let Err(error) = shim.attach(attachment).await {
+                tracing::warn!(container = %self.shared.id, %error, "a client could not be attached");
+            }
+        }
+        self.shim = Some((shim, events));
+    }
+
+    async fn launch_failed(&mut self, error: ContainerError) -> ContainerError {
+        let exit_code = match &error {
+            ContainerError::StartFailed { kind, .. } => kind.exit_code(),
+            _ => StartFailure::System.exit_code(),
+        };
+        self.release().await;
+        let input = Input::LaunchFailed { exit_code, error: error.to_string() };
+        if self.apply(input).is_ok() {
+            self.now.exits += 1;
+            self.now.last_exit = Some(Ended { exit_code, oom_killed: false, at: Timestamp::now() });
+            self.persist();
+            self.publish();
+        }
+        self.remove_if_automatic().await;
+        error
+    }
+
+    fn take_waiting(&mut self) -> Vec<crate::runtime::Attachment> {
+        match &mut *self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner) {
+            Streams::Waiting(waiting) => std::mem::take(waiting),
+            Streams::Live(_) => vec![],
+        }
+    }
+
+    // ---- ending
+
+    async fn stop(&mut self, options: StopOptions, reply: Reply, again: bool) {
+        self.restart_at = None;
+        if !self.now.is_running() {
+            if self.now.is_restarting() {
+                self.end_requested();
+                self.persist();
+                self.publish();
+            }
+            let result = if again { self.start_by_user().await } else { Err(self.not_running()) };
+            return answer(reply, result);
+        }
+        let signal = options.signal.unwrap_or_else(|| self.now.record.stop_signal());
+        let grace = options.grace.unwrap_or_else(|| self.now.record.stop_timeout());
+        self.end_requested();
+        let result = self.send(signal, Scope::Init).await;
+        if let Err(error) = result {
+            return answer(reply, Err(error));
+        }
+        let deadline = u64::try_from(grace).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
+        let ending = self.ending.get_or_insert(Ending {
+            deadline,
+            killed: false,
+            replies: vec![],
+            restarts: vec![],
+        });
+        if !ending.killed {
+            ending.deadline = deadline;
+        }
+        if again { ending.restarts.push(reply) } else { ending.replies.push(reply) }
+    }
+
+    async fn kill(&mut self, signal: i32, reply: Reply) {
+        if self.now.is_restarting() && signal == libc::SIGKILL {
+            self.restart_at = None;
+            self.end_requested();
+            self.persist();
+            self.publish();
+            return answer(reply, Ok(()));
+        }
+        if !self.now.is_running() {
+            let source = Box::new(self.not_running());
+            let name = self.now.record.name.clone();
+            return answer(reply, Err(ContainerError::Kill { name, source }));
+        }
+        self.end_requested();
+        match self.send(signal, Scope::Init).await {
+            Ok(()) if signal == libc::SIGKILL => self.kills.push(reply),
+            result => answer(reply, result),
+        }
+    }
+
+    /// Sends a signal, thawing a frozen container first so that it can act on it.
+    async fn send(&mut self, signal: i32, scope: Scope) -> Result<(), ContainerError> {
+        if self.now.state.phase == Phase::Paused {
+            self.freeze(Input::Resume, "unpause").await?;
+        }
+        let Some((shim, _)) = &self.shim else { return Err(self.not_running()) };
+        shim.signal(signal, scope)
+            .await
+            .map_err(|source| ContainerError::Shim { id: self.shared.id.clone(), source })?;
+        self.report().with("kill", [("signal", signal.to_string())]);
+        Ok(())
+    }
+
+    fn end_requested(&mut self) {
+        if let Ok((state, _)) = state::apply(&self.now.state, self.rule(), Input::EndRequested) {
+            self.now.state = state;
+        }
+    }
+
+    /// SIGKILL when the grace is over; the caller is told when even that does not help.
+    async fn escalate(&mut self) {
+        let Some(ending) = &mut self.ending else { return };
+        if ending.deadline.is_none_or(|at| at > Instant::now()) {
+            return;
+        }
+        if !ending.killed {
+            ending.killed = true;
+            ending.deadline = Some(Instant::now() + KILL_GRACE);
+            if let Err(error) = self.send(libc::SIGKILL, Scope::All).await {
+                tracing::warn!(container = %self.shared.id, %error, "kill after the grace period failed");
+            }
+        } else if let Some(ending) = self.ending.take() {
+            for reply in ending.replies.into_iter().chain(ending.restarts) {
+                answer(reply, Err(ContainerError::StillAlive));
+            }
+        }
+    }
+
+    pub(super) async fn exited(&mut self, record: ExitRecord) {
+        let ended = Ended { exit_code: record.code, oom_killed: record.oom_killed, at: record.at };
+        let ran = ended.at.since(self.now.state.started_at);
+        self.stop_streams();
+        self.execs_ended();
+        crash_point!("container-exited");
+        self.release().await;
+        let Ok(effects) = self.apply(Input::Ended(ended)) else { return };
+        for effect in effects {
+            if let Effect::RestartAfter(delay) = effect {
+                self.restart_at = Some(Instant::now() + delay);
+            }
+        }
+        self.now.exits += 1;
+        self.now.last_exit = Some(ended);
+        self.persist();
+        self.publish();
+        self.report().died(ended, ran);
+        if let Some((shim, _)) = self.shim.take() {
+            acknowledged(shim.acknowledge_exit().await);
+        }
+        self.answer_ended().await;
+        self.remove_if_automatic().await;
+    }
+
+    async fn answer_ended(&mut self) {
+        self.kills.drain(..).for_each(|reply| answer(reply, Ok(())));
+        let Some(ending) = self.ending.take() else { return };
+        self.report().plain("stop");
+        ending.replies.into_iter().for_each(|reply| answer(reply, Ok(())));
+        if ending.restarts.is_empty() {
+            return;
+        }
+        let result = self.start_by_user().await;
+        if result.is_ok() {
+            self.report().plain("restart");
+        }
+        let message = result.err().map(|error| error.to_string());
+        for reply in ending.restarts {
+            let result = match &message {
+                None => Ok(()),
+                Some(text) => Err(ContainerError::StartFailed {
+                    message: text.clone(),
+                    kind: StartFailure::System,
+                }),
+            };
+            answer(reply, result);
+        }
+    }
+
+    /// The connection broke: the shim may still be there (then go on with it), or it died with its container.
+    async fn shim_lost(&mut self) {
+        self.shim = None;
+        self.stop_streams();
+        match launch::adopt(&self.parts, &self.now.record).await {
+            Adopted::Running(running) => self.go_live(*running).await,
+            Adopted::Exited(exited) => {
+                self.exited(exited.record.clone()).await;
+                acknowledged(exited.acknowledge().await);
+            }
+            Adopted::Gone => self.exited(launch::lost()).await,
+        }
+    }
+
+    pub(super) async fn release(&mut self) {
+        let sandbox = self.now.sandbox.take();
+        teardown::release(&self.parts, &self.now.record, sandbox.as_deref()).await;
+    }
+
+    // ---- freezing, renaming
+
+    async fn freeze(&mut self, input: Input, action: &'static str) -> Result<(), ContainerError> {
+        let frozen = input == Input::Pause;
+        let (next, _) = state::apply(&self.now.state, self.rule(), input).map_err(|r| self.refused(r))?;
+        launch::set_frozen(&self.parts, &self.now.record, frozen)
+            .await
+            .map_err(|source| self.io("freezing its processes", source))?;
+        self.now.state = next;
+        self.persist();
+        self.publish();
+        self.report().plain(action);
+        Ok(())
+    }
+
+    async fn rename(&mut self, name: String) -> Result<(), ContainerError> {
+        let record = Record { name: format!("/{name}"), ..(*self.now.record).clone() };
+        storage::save_record(&self.parts.paths, &record)
+            .await
+            .map_err(|source| self.io("saving its record", source))?;
+        let old = std::mem::replace(&mut self.now.record, Arc::new(record));
+        self.publish();
+        self.report().with("rename", [("oldName", old.name.clone())]);
+        Ok(())
+    }
+
+    // ---- removing
+
+    async fn remove(&mut self, options: RemoveOptions, reply: Reply) {
+        match self.apply(Input::Remove { force: options.force }) {
+            Err(error) => answer(reply, Err(error)),
+            Ok(effects) => {
+                self.restart_at = None;
+                self.removal = Some((options, vec![reply]));
+                self.publish();
+                if effects.contains(&Effect::KillThenRemove) {
+                    self.kill_for_removal().await;
+                }
+            }
+        }
+    }
+
+    async fn kill_for_removal(&mut self) {
+        if self.now.state.pid.is_some()
+            && let Some((shim, _)) = &self.shim
+        {
+            if let Err(error) = launch::set_frozen(&self.parts, &self.now.record, false).await {
+                tracing::debug!(container = %self.shared.id, %error, "thawing before the kill");
+            }
+            match shim.signal(libc::SIGKILL, Scope::All).await {
+                Ok(()) => self.report().with("kill", [("signal", libc::SIGKILL.to_string())]),
+                Err(error) => {
+                    tracing::warn!(container = %self.shared.id, %error, "kill for removal failed");
+                }
+            }
+        }
+    }
+
+    async fn finish_removal(&mut self) -> Flow {
+        let Some((options, replies)) = self.removal.take() else { return Flow::On };
+        let result = teardown::remove(&self.parts, &self.now.record, options.volumes).await;
+        match result {
+            Ok(()) => {
+                self.now.removal = Some(Removal::Done);
+                self.publish();
+                self.report().plain("destroy");
+                replies.into_iter().for_each(|reply| answer(reply, Ok(())));
+                Flow::End
+            }
+            Err(error) => {
+                let text = error.to_string();
+                let _ = self.apply(Input::RemoveFailed { error: text.clone() });
+                self.now.removal = Some(Removal::Failed(text.clone()));
+                self.publish();
+                let mut error = Some(error);
+                for reply in replies {
+                    let gone = || ContainerError::Refused(text.clone(), Refusal::AlreadyRemoving);
+                    answer(reply, Err(error.take().unwrap_or_else(gone)));
+                }
+                Flow::On
+            }
+        }
+    }
+
+    async fn remove_if_automatic(&mut self) {
+        if !self.now.record.host_config.auto_remove || self.removal.is_some() || self.restart_at.is_some() {
+            return;
+        }
+        if self.ending.as_ref().is_some_and(|ending| !ending.restarts.is_empty()) {
+            return;
+        }
+        let options = RemoveOptions { force: Force::Kill, volumes: Volumes::RemoveAnonymous };
+        if self.apply(Input::Remove { force: options.force }).is_ok() {
+            self.removal = Some((options, vec![]));
+        }
+    }
+
+    // ---- execs
+
+    fn exec_exited(&mut self, id: &ExecId, code: i32) {
+        let exec = self.shared.execs.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
+        let Some(exec) = exec else { return };
+        exec.ended(code);
+        self.report().exec_died(id, code);
+    }
+
+    fn execs_ended(&self) {
+        let execs = self.shared.execs.lock().unwrap_or_else(PoisonError::into_inner);
+        execs.values().for_each(|exec| exec.ended(128 + libc::SIGKILL));
+    }
+
+    // ---- the transition itself
+
+    fn apply(&mut self, input: Input) -> Result<Vec<Effect>, ContainerError> {
+        let (state, effects) =
+            state::apply(&self.now.state, self.rule(), input).map_err(|refusal| self.refused(refusal))?;
+        self.now.state = state;
+        Ok(effects)
+    }
+
+    /// Losing a state file to a full disk must not keep a container from ending: logged, and the next one heals it.
+    pub(super) fn persist(&self) {
+        if let Err(error) = storage::save_state(&self.parts.paths, &self.shared.id, &self.now) {
+            tracing::error!(container = %self.shared.id, %error, "cannot save the state");
+        }
+    }
+
+    pub(super) fn publish(&self) {
+        self.shared.published.send_replace(Arc::new(self.now.clone()));
+        self.parts.containers.changed();
+    }
+
+    fn stop_streams(&self) {
+        *self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner) = Streams::Waiting(vec![]);
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let ending = self.ending.as_ref().and_then(|ending| ending.deadline);
+        [ending, self.restart_at].into_iter().flatten().min()
+    }
+
+    fn rule(&self) -> state::RestartRule {
+        self.now.record.restart_rule()
+    }
+
+    fn report(&self) -> Reporter<'_> {
+        Reporter { events: &self.parts.events, record: &self.now.record }
+    }
+
+    fn not_running(&self) -> ContainerError {
+        let message = format!("container {} is not running", self.shared.id);
+        ContainerError::Refused(message, Refusal::NotRunning)
+    }
+
+    fn refused(&self, refusal: Refusal) -> ContainerError {
+        ContainerError::refused(&self.now.record, refusal)
+    }
+
+    fn io(&self, doing: &'static str, source: std::io::Error) -> ContainerError {
+        ContainerError::Io { id: self.shared.id.clone(), doing, source }
+    }
+}
+
+/// What ended a start.
+enum Interrupted {
+    Failed(ContainerError),
+    By(Urgent),
+}
+
+/// A shim that cannot be told keeps its exit record, and is told by the next daemon.
+fn acknowledged(result: Result<(), crate::runtime::ShimError>) {
+    if let Err(error) = result {
+        tracing::debug!(%error, "a shim was not told that its exit is recorded");
+    }
+}
+
+fn answer(reply: Reply, result: Result<(), ContainerError>) {
+    // The client may have gone: its wish is carried out all the same.
+    let _ = reply.send(result);
+}
+
+async fn next_event(shim: &mut Option<(Shim, mpsc::UnboundedReceiver<ShimEvent>)>) -> Option<ShimEvent> {
+    match shim {
+        Some((_, events)) => events.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

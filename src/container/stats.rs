@@ -1,0 +1,302 @@
+//! What a container uses: processor, memory, processes, block devices and network, as the kernel counts it now.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use super::handle::Handle;
+use super::parts::Parts;
+use super::request;
+use crate::base::sys::cgroup::Cgroup;
+use crate::base::time::Timestamp;
+
+/// Nanoseconds in a tick of /proc/stat and cpuacct.stat (`USER_HZ` is 100 on all Linux architectures we build for).
+const TICK: u64 = 10_000_000;
+
+/// All counters at one moment. Those that the kernel does not give are zero or absent.
+#[derive(Clone, Debug)]
+pub struct Sample {
+    pub read: Timestamp,
+    pub cpu: Cpu,
+    pub memory: Memory,
+    pub processes: Processes,
+    pub devices: Vec<Device>,
+    /// By interface; empty if the container shares the host's network.
+    pub networks: BTreeMap<String, Interface>,
+}
+
+/// Nanoseconds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cpu {
+    pub total: u64,
+    pub kernel: u64,
+    pub user: u64,
+    /// cgroup v1 only.
+    pub each: Option<Vec<u64>>,
+    /// Of the whole host, idle time included.
+    pub system: u64,
+    pub online: usize,
+    pub periods: u64,
+    pub throttled_periods: u64,
+    pub throttled: u64,
+}
+
+/// Bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    pub usage: u64,
+    /// cgroup v1 only.
+    pub max_usage: Option<u64>,
+    /// cgroup v1 only: how often the limit was hit.
+    pub failures: Option<u64>,
+    pub limit: u64,
+    pub stats: BTreeMap<String, u64>,
+}
+
+/// How many there are and may be (0: without limit).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Processes {
+    pub current: u64,
+    pub limit: u64,
+}
+
+/// One counter of a block device.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Device {
+    pub major: u64,
+    pub minor: u64,
+    pub kind: DeviceCounter,
+    /// `read`, `write`, … in the kernel's case.
+    pub operation: String,
+    pub value: u64,
+}
+
+/// What a device's counter counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DeviceCounter {
+    Bytes,
+    Operations,
+}
+
+/// A network interface's counters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interface {
+    pub rx_bytes: u64,
+    pub rx_packets: u64,
+    pub rx_errors: u64,
+    pub rx_dropped: u64,
+    pub tx_bytes: u64,
+    pub tx_packets: u64,
+    pub tx_errors: u64,
+    pub tx_dropped: u64,
+}
+
+impl Handle {
+    /// The counters of this moment; `None` if it does not run.
+    pub async fn sample(&self, parts: &Parts) -> Option<Sample> {
+        let now = self.snapshot();
+        let pid = now.state.pid.filter(|_| now.is_running())?;
+        let path = request::cgroup_path(parts, &now.record);
+        let own_network = now.record.host_config.network_mode != "host";
+        let (memory, processors) = (parts.host.memory, parts.host.processors);
+        let read = move || {
+            let cgroup = Cgroup::of_container(&path).ok()?;
+            let mut sample = sample(&cgroup, memory);
+            sample.cpu.system = system_time(&read_text(Path::new("/proc/stat")));
+            sample.cpu.online = processors;
+            if own_network {
+                sample.networks = interfaces(&read_text(Path::new(&format!("/proc/{pid}/net/dev"))));
+            }
+            Some(sample)
+        };
+        tokio::task::spawn_blocking(read).await.ok().flatten()
+    }
+}
+
+fn sample(cgroup: &Cgroup, host_memory: u64) -> Sample {
+    let file = |controller: &str, name: &str| {
+        cgroup.dir(controller).map(|dir| read_text(&dir.join(name))).unwrap_or_default()
+    };
+    let unified = !file("", "cgroup.controllers").is_empty();
+    let (cpu, mut memory, devices) = match unified {
+        true => (cpu_v2(&file), memory_v2(&file), devices_v2(&file("io", "io.stat"))),
+        false => (cpu_v1(&file), memory_v1(&file), devices_v1(&file)),
+    };
+    memory.limit = if memory.limit == 0 { host_memory } else { memory.limit.min(host_memory) };
+    let processes =
+        Processes { current: number(&file("pids", "pids.current")), limit: number(&file("pids", "pids.max")) };
+    Sample { read: Timestamp::now(), cpu, memory, processes, devices, networks: BTreeMap::new() }
+}
+
+type File<'a> = dyn Fn(&str, &str) -> String + 'a;
+
+fn cpu_v1(file: &File<'_>) -> Cpu {
+    let stat = pairs(&file("cpuacct", "cpuacct.stat"));
+    let quota = pairs(&file("cpu", "cpu.stat"));
+    let each = file("cpuacct", "cpuacct.usage_percpu");
+    Cpu {
+        total: number(&file("cpuacct", "cpuacct.usage")),
+        kernel: get(&stat, "system") * TICK,
+        user: get(&stat, "user") * TICK,
+        each: Some(each.split_whitespace().filter_map(|text| text.parse().ok()).collect()),
+        periods: get(&quota, "nr_periods"),
+        throttled_periods: get(&quota, "nr_throttled"),
+        throttled: get(&quota, "throttled_time"),
+        ..Cpu::default()
+    }
+}
+
+fn cpu_v2(file: &File<'_>) -> Cpu {
+    let stat = pairs(&file("cpu", "cpu.stat"));
+    let nanos = |key: &str| get(&stat, key) * 1000;
+    Cpu {
+        total: nanos("usage_usec"),
+        kernel: nanos("system_usec"),
+        user: nanos("user_usec"),
+        periods: get(&stat, "nr_periods"),
+        throttled_periods: get(&stat, "nr_throttled"),
+        throttled: nanos("throttled_usec"),
+        ..Cpu::default()
+    }
+}
+
+fn memory_v1(file: &File<'_>) -> Memory {
+    Memory {
+        usage: number(&file("memory", "memory.usage_in_bytes")),
+        max_usage: Some(number(&file("memory", "memory.max_usage_in_bytes"))),
+        failures: Some(number(&file("memory", "memory.failcnt"))),
+        limit: number(&file("memory", "memory.limit_in_bytes")),
+        stats: pairs(&file("memory", "memory.stat")),
+    }
+}
+
+fn memory_v2(file: &File<'_>) -> Memory {
+    Memory {
+        usage: number(&file("memory", "memory.current")),
+        limit: number(&file("memory", "memory.max")),
+        stats: pairs(&file("memory", "memory.stat")),
+        ..Memory::default()
+    }
+}
+
+fn devices_v1(file: &File<'_>) -> Vec<Device> {
+    let bytes = devices_of(&file("blkio", "blkio.throttle.io_service_bytes_recursive"), DeviceCounter::Bytes);
+    let operations = devices_of(&file("blkio", "blkio.throttle.io_serviced_recursive"), DeviceCounter::Operations);
+    bytes.into_iter().chain(operations).collect()
+}
+
+/// Lines of `8:0 Read 4096`.
+fn devices_of(text: &str, kind: DeviceCounter) -> Vec<Device> {
+    let device = |line: &str| {
+        let mut words = line.split_whitespace();
+        let (major, minor) = words.next()?.split_once(':')?;
+        let (operation, value) = (words.next()?.to_ascii_lowercase(), words.next()?.parse().ok()?);
+        Some(Device { major: major.parse().ok()?, minor: minor.parse().ok()?, kind, operation, value })
+    };
+    text.lines().filter_map(device).collect()
+}
+
+/// Lines of `8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=0`.
+fn devices_v2(text: &str) -> Vec<Device> {
+    let mut devices = Vec::new();
+    for line in text.lines() {
+        let mut words = line.split_whitespace();
+        let Some((major, minor)) = words.next().and_then(|device| device.split_once(':')) else { continue };
+        let (Ok(major), Ok(minor)) = (major.parse(), minor.parse()) else { continue };
+        for (key, value) in words.filter_map(|word| word.split_once('=')) {
+            let (kind, operation) = match key {
+                "rbytes" => (DeviceCounter::Bytes, "read"),
+                "wbytes" => (DeviceCounter::Bytes, "write"),
+                "rios" => (DeviceCounter::Operations, "read"),
+                "wios" => (DeviceCounter::Operations, "write"),
+                _ => continue,
+            };
+            let value = value.parse().unwrap_or(0);
+            devices.push(Device { major, minor, kind, operation: operation.to_owned(), value });
+        }
+    }
+    devices
+}
+
+/// Lines of /proc/PID/net/dev after its two headings; loopback does not count.
+fn interfaces(text: &str) -> BTreeMap<String, Interface> {
+    let interface = |line: &str| {
+        let (name, counters) = line.split_once(':')?;
+        let counters: Vec<u64> = counters.split_whitespace().filter_map(|text| text.parse().ok()).collect();
+        let at = |index: usize| counters.get(index).copied().unwrap_or(0);
+        let interface = Interface {
+            rx_bytes: at(0),
+            rx_packets: at(1),
+            rx_errors: at(2),
+            rx_dropped: at(3),
+            tx_bytes: at(8),
+            tx_packets: at(9),
+            tx_errors: at(10),
+            tx_dropped: at(11),
+        };
+        (name.trim() != "lo").then(|| (name.trim().to_owned(), interface))
+    };
+    text.lines().skip(2).filter_map(interface).collect()
+}
+
+/// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq and steal time (proc(5)).
+fn system_time(stat: &str) -> u64 {
+    let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
+    line.split_whitespace().take(8).filter_map(|text| text.parse::<u64>().ok()).sum::<u64>() * TICK
+}
+
+fn read_text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_default()
+}
+
+/// A lone number; `max` and whatever else is none is 0.
+fn number(text: &str) -> u64 {
+    text.trim().parse().unwrap_or(0)
+}
+
+fn pairs(text: &str) -> BTreeMap<String, u64> {
+    let pair = |line: &str| {
+        let (key, value) = line.split_once(' ')?;
+        Some((key.to_owned(), value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(pair).collect()
+}
+
+fn get(pairs: &BTreeMap<String, u64>, key: &str) -> u64 {
+    pairs.get(key).copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn block_devices_are_read_in_both_forms() {
+        let device = |kind, operation: &str, value| Device {
+            major: 8,
+            minor: 16,
+            kind,
+            operation: operation.to_owned(),
+            value,
+        };
+        let v1 = devices_of("8:16 Read 4096\n8:16 Write 0\nTotal 4096\n", DeviceCounter::Bytes);
+        assert_eq!(v1, [device(DeviceCounter::Bytes, "read", 4096), device(DeviceCounter::Bytes, "write", 0)]);
+        let v2 = devices_v2("8:16 rbytes=1 wios=2 dios=3\n");
+        assert_eq!(v2, [device(DeviceCounter::Bytes, "read", 1), device(DeviceCounter::Operations, "write", 2)]);
+    }
+
+    #[test]
+    fn interfaces_are_read_without_loopback() {
+        let text = "Inter-|   Receive\n face |bytes\n    lo: 9 9 0 0 0 0 0 0 9 9 0 0 0 0 0 0\n  eth0: 1 2 3 4 0 0 0 0 5 \
+                    6 7 8 0 0 0 0\n";
+        let found = interfaces(text);
+        assert_eq!(found.len(), 1);
+        let eth0 = found["eth0"];
+        assert_eq!((eth0.rx_bytes, eth0.rx_dropped, eth0.tx_bytes, eth0.tx_dropped), (1, 4, 5, 8));
+    }
+
+    #[test]
+    fn the_hosts_time_is_the_sum_of_its_kinds() {
+        assert_eq!(system_time("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1\n"), 36 * TICK);
+    }
+}

@@ -1,0 +1,65 @@
+//! The way back: what a container's process held, and what the container itself is made of.
+//!
+//! Everything here is idempotent: it runs after an exit, after a failed or interrupted start, and after a crash of
+//! the daemon between any two of its steps.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+
+use super::error::ContainerError;
+use super::handle::Volumes;
+use super::mounts;
+use super::parts::Parts;
+use super::record::Record;
+use crate::base::durable;
+use crate::crash_point;
+use crate::network::Sandbox;
+
+/// Releases what a run held: network first, then mounts, in dockerd's order of events.
+pub(super) async fn release(parts: &Parts, record: &Record, sandbox: Option<&Sandbox>) {
+    let none = Sandbox::default();
+    parts.networks.disconnect(&record.id, sandbox.unwrap_or(&none)).await;
+    crash_point!("container-disconnected");
+    mounts::release(parts, record).await;
+}
+
+/// Takes a stopped container apart. Its name is free and it is out of every list when this returns; the bytes of
+/// its writable layer are deleted afterwards.
+pub(super) async fn remove(parts: &Parts, record: &Record, volumes: Volumes) -> Result<(), ContainerError> {
+    let dir = parts.paths.container(&record.id);
+    let run = parts.paths.run(&record.id);
+    let gone = blocking(move || retire(dir, run))
+        .await
+        .map_err(|source| ContainerError::Io { id: record.id.clone(), doing: "removing it", source })?;
+    crash_point!("container-retired");
+    parts.containers.remove(&record.id);
+    mounts::remove_volumes(parts, record, volumes).await;
+    if let Some(gone) = gone {
+        tokio::task::spawn_blocking(move || delete(&gone));
+    }
+    Ok(())
+}
+
+/// One rename takes the container away; a directory that is not there was taken before.
+fn retire(dir: PathBuf, run: PathBuf) -> io::Result<Option<PathBuf>> {
+    match fs::remove_dir_all(&run) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    match durable::retire_dir(&dir) {
+        Ok(gone) => Ok(Some(gone)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn delete(gone: &std::path::Path) {
+    if let Err(error) = crate::base::sys::root_fs::remove_tree(gone) {
+        tracing::warn!(path = %gone.display(), %error, "not deleted; the next start of the daemon tries again");
+    }
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}

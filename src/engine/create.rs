@@ -1,0 +1,165 @@
+//! Creating a container: image, checks, record. Nothing is left behind when a step fails.
+
+use std::sync::Arc;
+
+use super::Engine;
+use crate::base::host::CgroupVersion;
+use crate::base::id::ContainerId;
+use crate::base::time::Timestamp;
+use crate::container::create::{self, Checked, CreateBody, CreateDefaults, Invalid};
+use crate::container::error::NameError;
+use crate::container::{self, Record, names};
+use crate::image::{Image, ImageError};
+use crate::registry::Platform;
+
+/// A request to create a container, as the API adapted it to the newest version.
+pub struct CreateRequest {
+    /// Without the slash; absent: one is made up.
+    pub name: Option<String>,
+    pub platform: Option<Platform>,
+    pub body: CreateBody,
+}
+
+/// A container that was created.
+#[derive(Debug)]
+pub struct Created {
+    pub id: ContainerId,
+    pub warnings: Vec<String>,
+}
+
+/// Why no container was created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    #[error(transparent)]
+    Name(#[from] NameError),
+    #[error(transparent)]
+    Image(#[from] ImageError),
+    #[error(transparent)]
+    Invalid(#[from] Invalid),
+    #[error(transparent)]
+    Volume(#[from] container::ContainerError),
+    #[error("cannot save the container: {0}")]
+    Save(#[source] std::io::Error),
+    #[error("an image worker ended early")]
+    Worker,
+}
+
+/// How often a made-up name is tried before the short id stands in.
+const NAME_TRIES: u32 = 6;
+
+impl Engine {
+    /// Creates a container.
+    pub async fn create_container(&self, request: CreateRequest) -> Result<Created, CreateError> {
+        let CreateRequest { name, platform, body } = request;
+        if let Some(name) = &name {
+            names::check(name)?;
+        }
+        let image = self.image_for(&body, platform.as_ref()).await?;
+        let id = ContainerId::random();
+        let run = image.as_ref().map(|image| &image.config.config);
+        let checked = create::prepare(body, run, &self.create_defaults(), &self.host, id.short())?;
+        let name = self.reserve(name, &id)?;
+        match self.save(&id, &name, image, checked).await {
+            Ok(created) => Ok(created),
+            Err(error) => {
+                self.containers.release_name(&name, &id);
+                Err(error)
+            }
+        }
+    }
+
+    async fn save(
+        &self,
+        id: &ContainerId,
+        name: &str,
+        image: Option<Arc<Image>>,
+        checked: Checked,
+    ) -> Result<Created, CreateError> {
+        let Checked { config, host_config, endpoints, args, mounts, mut warnings } = checked;
+        if let Some(image) = &image {
+            warnings.extend(platform_warning(image));
+        }
+        let none = crate::base::digest::Digest::of(b"");
+        let mut record = Record {
+            id: id.clone(),
+            name: format!("/{name}"),
+            created: Timestamp::now(),
+            image: image.as_ref().map_or(none, |image| image.id),
+            manifest: image.as_ref().map_or(none, |image| image.manifest.digest),
+            chain: image.as_ref().map(|image| image.chain.clone()).unwrap_or_default(),
+            platform: "linux".to_owned(),
+            args,
+            config,
+            host_config,
+            endpoints,
+            mounts,
+        };
+        container::prepare_volumes(&self.parts, &mut record).await?;
+        container::create(&self.parts, record).await.map_err(CreateError::Save)?;
+        Ok(Created { id: id.clone(), warnings })
+    }
+
+    async fn image_for(
+        &self,
+        body: &CreateBody,
+        platform: Option<&Platform>,
+    ) -> Result<Option<Arc<Image>>, CreateError> {
+        if body.config.image.is_empty() {
+            return Ok(None);
+        }
+        let image = match platform {
+            None => self.images.resolve(&body.config.image)?,
+            Some(platform) => self.images.resolve_for(&body.config.image, platform)?,
+        };
+        if image.chain.iter().all(|chain| self.images.snapshots().exists(chain)) {
+            return Ok(Some(image));
+        }
+        let (images, unpacked) = (self.images.clone(), image.clone());
+        let done = tokio::task::spawn_blocking(move || images.unpack(&unpacked)).await;
+        done.map_err(|_| CreateError::Worker)??;
+        Ok(Some(image))
+    }
+
+    fn reserve(&self, name: Option<String>, id: &ContainerId) -> Result<String, NameError> {
+        if let Some(name) = name {
+            self.containers.reserve_name(&name, id)?;
+            return Ok(name);
+        }
+        for attempt in 0..NAME_TRIES {
+            let name = names::made_up(attempt);
+            if self.containers.reserve_name(&name, id).is_ok() {
+                return Ok(name);
+            }
+        }
+        self.containers.reserve_name(id.short(), id)?;
+        Ok(id.short().to_owned())
+    }
+
+    fn create_defaults(&self) -> CreateDefaults {
+        let (config, live) = (&self.config, self.config.live());
+        let private = self.host.cgroups.version == CgroupVersion::V2;
+        let cgroupns = if private { "private" } else { "host" };
+        let built_in = ["runc", "slipway", "io.containerd.runc.v2"].map(str::to_owned);
+        CreateDefaults {
+            log_driver: config.log_driver.clone(),
+            log_opts: config.log_opts.clone(),
+            shm_size: i64::try_from(config.default_shm_size).unwrap_or(i64::MAX),
+            ipc_mode: config.default_ipc_mode.clone(),
+            cgroupns_mode: config.default_cgroupns_mode.clone().unwrap_or_else(|| cgroupns.to_owned()),
+            runtime: live.default_runtime.clone(),
+            runtimes: built_in.into_iter().chain(live.runtimes.keys().cloned()).collect(),
+            systemd_cgroup: config.cgroup_driver == crate::config::CgroupDriver::Systemd,
+        }
+    }
+}
+
+fn platform_warning(image: &Image) -> Option<String> {
+    let host = Platform::host();
+    host.rank(&image.platform).is_none().then(|| {
+        format!(
+            "The requested image's platform ({}) does not match the detected host platform ({host}) and no specific \
+             platform was requested",
+            image.platform
+        )
+    })
+}

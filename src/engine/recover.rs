@@ -1,0 +1,94 @@
+//! Start and end of the daemon: finds again what runs, finishes what a crash left half done, brings all to rest.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use tokio::task::JoinSet;
+
+use super::Engine;
+use crate::base::durable;
+use crate::base::sys::mount::{self, Unmount};
+use crate::container::{self, Handle, StopOptions, storage};
+use crate::network::LiveSandbox;
+
+impl Engine {
+    /// Finds again what runs, and finishes what a crash left half done.
+    pub async fn recover(&self) {
+        let paths = self.parts.paths.clone();
+        let stored = tokio::task::spawn_blocking(move || {
+            sweep(&paths.containers());
+            load(&paths.containers())
+        });
+        let stored = stored.await.unwrap_or_default();
+        let mut live = Vec::new();
+        for stored in &stored {
+            let name = stored.record.plain_name();
+            if let Err(error) = self.containers.reserve_name(name, &stored.record.id) {
+                tracing::error!(%error, "two containers have one name; the later one is reached by id");
+            }
+            if let Some(sandbox) = &stored.sandbox {
+                let (container, name) = (stored.record.id.clone(), name.to_owned());
+                live.push(LiveSandbox { container, name, sandbox: sandbox.clone() });
+            }
+        }
+        if let Err(error) = self.networks.recover(live).await {
+            tracing::error!(%error, "networks cannot be taken over");
+        }
+        for stored in stored {
+            container::hold_volumes(&self.parts, &stored.record);
+            container::recover(&self.parts, stored);
+        }
+    }
+
+    /// Brings everything to rest: containers stop unless live restore is on.
+    pub async fn shutdown(&self) {
+        let live = self.config.live();
+        let grace = live.shutdown_timeout;
+        let mut stopping = JoinSet::new();
+        for handle in self.containers.all() {
+            let stop = handle.snapshot().is_running() && !live.live_restore;
+            stopping.spawn(async move { rest(&handle, stop, grace).await });
+        }
+        while stopping.join_next().await.is_some() {}
+        self.networks.settle().await;
+    }
+}
+
+async fn rest(handle: &Handle, stop: bool, grace: i64) {
+    if stop && let Err(error) = handle.stop_for_shutdown(StopOptions { signal: None, grace: Some(grace) }).await {
+        tracing::warn!(container = %handle.id(), %error, "not stopped");
+    }
+    if let Err(error) = handle.release().await {
+        tracing::debug!(container = %handle.id(), %error, "its owner has ended already");
+    }
+}
+
+fn sweep(dir: &Path) {
+    if let Err(error) = fs::create_dir_all(dir).and_then(|()| durable::sweep(dir, |_| {})) {
+        tracing::error!(path = %dir.display(), %error, "leftovers cannot be removed");
+    }
+}
+
+fn load(dir: &Path) -> Vec<storage::Stored> {
+    let Ok(entries) = fs::read_dir(dir) else { return vec![] };
+    let dirs: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    dirs.iter().filter_map(|dir| readable(dir, storage::load(dir))).collect()
+}
+
+fn readable(dir: &Path, stored: io::Result<storage::Stored>) -> Option<storage::Stored> {
+    stored.inspect_err(|error| tracing::error!(path = %dir.display(), %error, "container cannot be read")).ok()
+}
+
+/// Unmounts and deletes the run-time directories of containers that are gone.
+pub(super) fn sweep_runs(runs: &Path, known: impl Fn(&str) -> bool) {
+    let Ok(entries) = fs::read_dir(runs) else { return };
+    for entry in entries.flatten().filter(|entry| !known(&entry.file_name().to_string_lossy())) {
+        let path = entry.path();
+        let removed = mount::unmount_if_mounted(&path.join("rootfs"), Unmount::Lazy)
+            .and_then(|_| fs::remove_dir_all(&path));
+        if let Err(error) = removed {
+            tracing::warn!(path = %path.display(), %error, "a removed container's run-time files stay");
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Giving a container another name.
+
+use super::Engine;
+use crate::container::{ContainerError, NameError, names};
+
+impl Engine {
+    /// Renames the container that `term` stands for. The new name is taken before the old one is given back, so that
+    /// no other container can come between.
+    pub async fn rename_container(&self, term: &str, name: &str) -> Result<(), ContainerError> {
+        let new = name.trim_start_matches('/');
+        if term.is_empty() || new.is_empty() {
+            return Err(NameError::Empty.into());
+        }
+        let handle = self.containers.resolve(term)?;
+        names::check(new)?;
+        let old = handle.snapshot().record.plain_name().to_owned();
+        if old == new {
+            return Err(NameError::Unchanged.into());
+        }
+        self.containers.reserve_name(new, handle.id())?;
+        let renamed = handle.rename(new.to_owned()).await;
+        let given_back = if renamed.is_ok() { &old } else { new };
+        self.containers.release_name(given_back, handle.id());
+        renamed
+    }
+}
