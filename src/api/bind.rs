@@ -8,7 +8,7 @@ use std::pin::Pin;
 
 use crate::api::call::{Incoming, Outcome};
 use crate::api::error::ApiError;
-use crate::api::handlers::{distribution, images, networks, plugins, system, volumes};
+use crate::api::handlers::{containers, distribution, exec, images, networks, plugins, system, volumes};
 use crate::api::spec::{Operation, params};
 
 /// Boxed one by one: a single future of all handlers would have the size of the largest for every request.
@@ -31,6 +31,29 @@ macro_rules! bind {
 
 bind! {
     served {
+        ContainerAttach => containers::attach,
+        ContainerCreate => containers::create,
+        ContainerDelete => containers::delete,
+        ContainerInspect => containers::inspect,
+        ContainerKill => containers::kill,
+        ContainerList => containers::list,
+        ContainerLogs => containers::logs,
+        ContainerPause => containers::pause,
+        ContainerPrune => containers::prune,
+        ContainerRename => containers::rename,
+        ContainerResize => containers::resize,
+        ContainerRestart => containers::restart,
+        ContainerStart => containers::start,
+        ContainerStats => containers::stats,
+        ContainerStop => containers::stop,
+        ContainerTop => containers::top,
+        ContainerUnpause => containers::unpause,
+        ContainerWait => containers::wait,
+        ContainerExec => exec::create,
+        ExecInspect => exec::inspect,
+        ExecResize => exec::resize,
+        ExecStart => exec::start,
+
         DistributionInspect => distribution::inspect,
 
         ImageCreate => images::create,
@@ -81,34 +104,12 @@ bind! {
         CheckpointList,
         ContainerArchive,
         ContainerArchiveInfo,
-        ContainerAttach,
         ContainerAttachWebsocket,
         ContainerChanges,
-        ContainerCreate,
-        ContainerDelete,
         ContainerExport,
-        ContainerInspect,
-        ContainerKill,
-        ContainerList,
-        ContainerLogs,
-        ContainerPause,
-        ContainerPrune,
-        ContainerRename,
-        ContainerResize,
-        ContainerRestart,
-        ContainerStart,
-        ContainerStats,
-        ContainerStop,
-        ContainerTop,
-        ContainerUnpause,
         ContainerUpdate,
-        ContainerWait,
         PutContainerArchive,
         // Exec
-        ContainerExec,
-        ExecInspect,
-        ExecResize,
-        ExecStart,
         // Image
         BuildCancel,
         BuildPrune,

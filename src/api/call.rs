@@ -1,5 +1,6 @@
 //! What a handler gets: the engine, the version, the decoded parameters and the rest of the request.
 
+use std::future::Future;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -104,9 +105,9 @@ impl<P> Call<P> {
     /// Takes the connection out of HTTP: answers 101 or 200 and gives the client's socket once the client has read
     /// the answer. All errors that are to be answered with a status must be found before. What the handler returns
     /// afterwards goes nowhere: [`crate::api::respond::empty`] will do.
-    pub async fn hijack(&self, framing: Framing) -> Result<ClientSocket, ApiError> {
-        let connection = self.connection.as_ref().ok_or(HijackError::NotPossible)?;
-        Ok(connection.take(&self.hijack_head(framing)).await?)
+    pub fn hijack(&self, framing: Framing) -> impl Future<Output = Result<ClientSocket, ApiError>> + Send + use<P> {
+        let (connection, head) = (self.connection.clone(), self.hijack_head(framing));
+        async move { Ok(connection.ok_or(HijackError::NotPossible)?.take(&head).await?) }
     }
 
     fn hijack_head(&self, framing: Framing) -> String {

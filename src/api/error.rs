@@ -8,12 +8,17 @@ use http::{HeaderValue, StatusCode};
 use crate::api::auth_header::InvalidAuth;
 use crate::api::body::BodyError;
 use crate::api::decode::DecodeError;
+use crate::api::detach_keys::InvalidKeys;
 use crate::api::filters::InvalidFilters;
 use crate::api::hijack::HijackError;
 use crate::api::moment::InvalidMoment;
 use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
+use crate::container::exec::ExecError;
+use crate::container::state::Refusal;
+use crate::container::{ContainerError, LookupError, NameError, StartFailure};
+use crate::engine::CreateError;
 use crate::image::ImageError;
 use crate::network::NetworkError;
 use crate::registry::RegistryError;
@@ -243,7 +248,9 @@ impl From<NetworkError> for ApiError {
             | NetworkError::PoolOverlap
             | NetworkError::AddressInUse
             | NetworkError::OneInstance(_)
-            | NetworkError::NoSwarm => StatusCode::FORBIDDEN,
+            | NetworkError::NoSwarm
+            | NetworkError::EndpointExists { .. }
+            | NetworkError::NotConnected { .. } => StatusCode::FORBIDDEN,
             NetworkError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             NetworkError::NoFreePool
             | NetworkError::NoFreeAddress { .. }
@@ -268,6 +275,102 @@ impl From<VolumeError> for ApiError {
             | VolumeError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         };
         Self::new(status, error.to_string())
+    }
+}
+
+impl From<LookupError> for ApiError {
+    fn from(error: LookupError) -> Self {
+        let status = match &error {
+            LookupError::NotFound(_) => StatusCode::NOT_FOUND,
+            LookupError::Ambiguous(_) | LookupError::Empty => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<NameError> for ApiError {
+    fn from(error: NameError) -> Self {
+        let status = match &error {
+            NameError::Invalid(_) | NameError::Empty | NameError::Unchanged => StatusCode::BAD_REQUEST,
+            NameError::InUse { .. } => StatusCode::CONFLICT,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<ContainerError> for ApiError {
+    fn from(error: ContainerError) -> Self {
+        Self::new(container_status(&error), error.to_string())
+    }
+}
+
+fn container_status(error: &ContainerError) -> StatusCode {
+    match error {
+        ContainerError::Lookup(error) => ApiError::from(error.clone()).status,
+        ContainerError::Name(error) => ApiError::from(error.clone()).status,
+        ContainerError::Refused(_, refusal) => refusal_status(refusal),
+        ContainerError::StartFailed { kind, .. } => match kind {
+            StartFailure::CommandNotFound | StartFailure::CommandNotExecutable | StartFailure::BadRequest => {
+                StatusCode::BAD_REQUEST
+            }
+            StartFailure::System => StatusCode::INTERNAL_SERVER_ERROR,
+            StartFailure::Cancelled => StatusCode::CONFLICT,
+        },
+        ContainerError::Kill { source, .. } => container_status(source),
+        ContainerError::InvalidSignal(_) => StatusCode::BAD_REQUEST,
+        ContainerError::Gone(_) => StatusCode::NOT_FOUND,
+        ContainerError::StillAlive | ContainerError::Io { .. } | ContainerError::Shim { .. } => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
+/// A container that is as asked for already is no failure: 304.
+fn refusal_status(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::AlreadyRunning => StatusCode::NOT_MODIFIED,
+        // dockerd's own slip, which clients know.
+        Refusal::NotPaused => StatusCode::INTERNAL_SERVER_ERROR,
+        Refusal::StartPaused
+        | Refusal::StartRemoving
+        | Refusal::NotRunning
+        | Refusal::AlreadyPaused
+        | Refusal::Restarting
+        | Refusal::RemoveNotStopped(_)
+        | Refusal::AlreadyRemoving => StatusCode::CONFLICT,
+    }
+}
+
+impl From<CreateError> for ApiError {
+    fn from(error: CreateError) -> Self {
+        match error {
+            CreateError::Name(error) => error.into(),
+            CreateError::Image(error) => error.into(),
+            CreateError::Invalid(error) => Self::invalid(error.to_string()),
+            CreateError::Volume(error) => error.into(),
+            CreateError::Save(_) | CreateError::Worker => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<ExecError> for ApiError {
+    fn from(error: ExecError) -> Self {
+        let status = match &error {
+            ExecError::NotFound(_) => StatusCode::NOT_FOUND,
+            ExecError::NoCommand => StatusCode::BAD_REQUEST,
+            ExecError::AlreadyRun(_)
+            | ExecError::AlreadyRunning(_)
+            | ExecError::Paused(_)
+            | ExecError::Restarting(_)
+            | ExecError::NotRunning(_) => StatusCode::CONFLICT,
+        };
+        Self::new(status, error.to_string())
+    }
+}
+
+impl From<InvalidKeys> for ApiError {
+    fn from(error: InvalidKeys) -> Self {
+        Self::invalid(error.to_string())
     }
 }
 

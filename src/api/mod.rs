@@ -23,6 +23,7 @@
 //! - Handlers run in tasks of their own. Those of [`lifetime::Lifetime::Client`] are cancelled when the client goes;
 //!   the others finish what they began. A streamed body is dropped with its client: its sender sees `closed()`.
 
+pub mod adapt;
 pub mod auth_header;
 pub mod bind;
 pub mod body;
@@ -30,6 +31,7 @@ pub mod call;
 pub mod conformance;
 pub mod connection;
 pub mod decode;
+pub mod detach_keys;
 pub mod error;
 pub mod filters;
 pub mod handlers;

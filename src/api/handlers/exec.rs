@@ -1,1 +1,149 @@
 //! Operations of the tag Exec.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::json;
+
+use super::containers::{size, wire_framing};
+use crate::api::call::{Call, Framing, Outcome};
+use crate::api::spec::params;
+use crate::api::versions::Feature;
+use crate::api::{detach_keys, respond};
+use crate::base::sys::socket;
+use crate::container::exec::{Exec, ExecConfig, ExecPhase};
+use crate::container::{ContainerError, Handle};
+use crate::engine::Engine;
+use crate::logs::frame::{self, Channel};
+use crate::runtime::{Attachment, Size, Streams};
+
+/// `POST /containers/{id}/exec`
+pub async fn create(mut call: Call<params::ContainerExec>) -> Outcome {
+    let mut config: ExecConfig = call.json().await?;
+    if !call.version.has(Feature::ConsoleSize) {
+        config.console_size = None;
+    }
+    detach_keys::parse(Some(&config.detach_keys))?;
+    let handle = call.engine.containers.resolve(&call.params.id)?;
+    let exec = handle.add_exec(call.engine.parts(), config)?;
+    Ok(respond::json(StatusCode::CREATED, &json!({ "Id": exec.id })))
+}
+
+/// Body of `POST /exec/{id}/start`.
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "PascalCase", default)]
+struct StartRequest {
+    detach: Option<bool>,
+    console_size: Option<[u16; 2]>,
+}
+
+/// `POST /exec/{id}/start`
+pub async fn start(mut call: Call<params::ExecStart>) -> Outcome {
+    let request: StartRequest = call.json_or_default().await?;
+    let engine = call.engine.clone();
+    let (handle, exec) = engine.containers.exec(&call.params.id)?;
+    let keys = detach_keys::parse(Some(&exec.config.detach_keys))?;
+    handle.check_exec(&exec)?;
+    let console = request.console_size.filter(|_| call.version.has(Feature::ConsoleSize));
+    let console = console.or(exec.config.console_size).map(|[rows, columns]| Size { rows, columns });
+    if request.detach.unwrap_or_default() {
+        handle.run_exec(engine.parts(), &exec, None, console).await?;
+        return Ok(respond::empty(StatusCode::OK));
+    }
+    let framing = if exec.config.tty { Framing::Raw } else { Framing::Multiplexed };
+    let client = match call.hijack(framing).await {
+        Ok(client) => client,
+        Err(error) => {
+            exec.ended(GONE);
+            return Err(error);
+        }
+    };
+    let config = &exec.config;
+    let streams = Streams {
+        stdin: config.attach_stdin,
+        stdout: config.attach_stdout,
+        stderr: config.attach_stderr,
+        framing: wire_framing(framing),
+        detach_keys: if config.tty { keys } else { Vec::new() },
+        buffered: client.buffered,
+    };
+    run(&engine, &handle, &exec, Attachment { streams, client: client.socket }, console, framing).await;
+    Ok(respond::empty(StatusCode::OK))
+}
+
+/// `ExitCode` of an exec whose client went before it ran.
+const GONE: i32 = 128;
+
+/// The answer has been sent: what goes wrong now is told in the stream, as dockerd does.
+async fn run(
+    engine: &Engine,
+    handle: &Handle,
+    exec: &Exec,
+    attachment: Attachment,
+    console: Option<Size>,
+    framing: Framing,
+) {
+    let client = attachment.client.try_clone().ok();
+    if let Err(error) = handle.run_exec(engine.parts(), exec, Some(attachment), console).await
+        && let Some(client) = client
+    {
+        tell(client, framing, &error).await;
+    }
+}
+
+async fn tell(client: OwnedFd, framing: Framing, error: &ContainerError) {
+    let text = match error {
+        ContainerError::Shim { source, .. } => format!("{source}\r\n"),
+        other => format!("{other}\r\n"),
+    };
+    let mut bytes = Vec::new();
+    match framing {
+        Framing::Multiplexed => frame::append(&mut bytes, Channel::Stdout, text.as_bytes()),
+        Framing::Raw => bytes.extend_from_slice(text.as_bytes()),
+    }
+    // A client that is gone does not hear of it.
+    let _ = tokio::task::spawn_blocking(move || socket::write_all(client.as_fd(), &bytes)).await;
+}
+
+/// `POST /exec/{id}/resize`
+pub async fn resize(call: Call<params::ExecResize>) -> Outcome {
+    let (handle, exec) = call.engine.containers.exec(&call.params.id)?;
+    handle.resize_exec(&exec, size(call.params.h, call.params.w)).await?;
+    Ok(respond::empty(StatusCode::OK))
+}
+
+/// `GET /exec/{id}/json`
+pub async fn inspect(call: Call<params::ExecInspect>) -> Outcome {
+    let (_, exec) = call.engine.containers.exec(&call.params.id)?;
+    let config = &exec.config;
+    let (running, code, pid) = match exec.phase() {
+        ExecPhase::Created | ExecPhase::Starting => (false, None, 0),
+        ExecPhase::Running { pid } => (true, None, pid),
+        ExecPhase::Ended { code, pid, .. } => (false, Some(code), pid),
+    };
+    let (entrypoint, arguments) = config.cmd.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+    let mut process = json!({
+        "tty": config.tty,
+        "entrypoint": entrypoint,
+        "arguments": arguments,
+        "privileged": config.privileged,
+    });
+    if !config.user.is_empty() {
+        process["user"] = json!(config.user);
+    }
+    let reply = json!({
+        "ID": exec.id,
+        "Running": running,
+        "ExitCode": code,
+        "ProcessConfig": process,
+        "OpenStdin": config.attach_stdin,
+        "OpenStdout": config.attach_stdout,
+        "OpenStderr": config.attach_stderr,
+        "CanRemove": false,
+        "ContainerID": exec.container,
+        "DetachKeys": "",
+        "Pid": pid,
+    });
+    Ok(respond::json(StatusCode::OK, &reply))
+}

@@ -6,5 +6,6 @@ pub mod image;
 pub mod info;
 pub mod log;
 pub mod network;
+pub mod stats;
 pub mod version;
 pub mod volume;

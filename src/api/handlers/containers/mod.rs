@@ -1,0 +1,16 @@
+//! Operations of the tag Container.
+
+mod around;
+mod attach;
+mod change;
+mod create;
+mod query;
+mod stats;
+mod wait;
+
+pub use attach::{attach, wire_framing};
+pub use change::{delete, kill, pause, prune, rename, resize, restart, size, start, stop, unpause};
+pub use create::create;
+pub use query::{inspect, list, logs, top};
+pub use stats::stats;
+pub use wait::wait;

@@ -1,0 +1,124 @@
+//! What only looks at containers: list, inspect, logs, top.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::around::Around;
+use crate::api::call::{Call, Outcome};
+use crate::api::handlers::logs;
+use crate::api::respond;
+use crate::api::spec::params;
+use crate::api::view::container::{self as view, Place, Selection, Shown, Size};
+use crate::api::view::log::{Style, Text};
+use crate::base::sys::socket;
+use crate::container::{Handle, Published, request};
+use crate::engine::Engine;
+use crate::logs::follow;
+use crate::logs::options::LogTarget;
+use crate::logs::reader::{Mode, ReadOptions, Reader};
+
+/// `GET /containers/json`
+pub async fn list(call: Call<params::ContainerList>) -> Outcome {
+    let engine = &call.engine;
+    let created = |term: &str| Ok(engine.containers.resolve(term)?.snapshot().record.created);
+    let selection = Selection::read(&call.params, created)?;
+    let all: Vec<Arc<Published>> = engine.containers.all().iter().map(Handle::snapshot).collect();
+    let around = Around(engine);
+    let selected = selection.of(all.iter().map(|now| shown(now)), &around);
+    let mut summaries = Vec::with_capacity(selected.len());
+    for one in selected {
+        let size = if call.params.size { size_of(engine, &all, one).await } else { None };
+        summaries.push(view::summary(one, size, &around, call.version));
+    }
+    Ok(respond::json(StatusCode::OK, &summaries))
+}
+
+fn shown(now: &Published) -> Shown<'_> {
+    Shown { record: &now.record, state: &now.state, sandbox: now.sandbox.as_deref() }
+}
+
+async fn size_of(engine: &Engine, all: &[Arc<Published>], one: Shown<'_>) -> Option<Size> {
+    let now = all.iter().find(|now| now.record.id == one.record.id)?;
+    Some(size(engine, now).await)
+}
+
+async fn size(engine: &Engine, now: &Published) -> Size {
+    let writable = engine.container_size(now).await;
+    let layers = now.record.chain.iter().map(|layer| engine.images.snapshots().usage(layer)).sum::<u64>();
+    Size { writable, total: writable + layers }
+}
+
+/// `GET /containers/{id}/json`
+pub async fn inspect(call: Call<params::ContainerInspect>) -> Outcome {
+    let engine = &call.engine;
+    let handle = engine.containers.resolve(&call.params.id)?;
+    let now = handle.snapshot();
+    let parts = engine.parts();
+    let log = log_path(engine, &now);
+    let place = Place {
+        dir: &parts.paths.container(handle.id()),
+        rootfs: &parts.paths.rootfs(handle.id()),
+        log: log.as_deref(),
+        execs: &handle.running_execs(),
+        size: if call.params.size { Some(size(engine, &now).await) } else { None },
+    };
+    let inspected = view::inspect(shown(&now), &place, &Around(engine), call.version);
+    Ok(respond::json(StatusCode::OK, &inspected))
+}
+
+fn log_path(engine: &Engine, now: &Published) -> Option<std::path::PathBuf> {
+    match request::log_target(engine.parts(), &now.record).ok()? {
+        LogTarget::None => None,
+        LogTarget::JsonFile { path, .. } => Some(path),
+    }
+}
+
+/// `GET /containers/{id}/logs`
+pub async fn logs(call: Call<params::ContainerLogs>) -> Outcome {
+    logs::check(&call.params)?;
+    let handle = call.engine.containers.resolve(&call.params.id)?;
+    let now = handle.snapshot();
+    let mut changes = handle.watch();
+    let stopped = async move {
+        let _ = changes.wait_for(|now| !now.is_running()).await;
+    };
+    let source = logs::Source { path: log_path(&call.engine, &now), tty: now.record.config.tty, stopped };
+    logs::stream(call, source).await
+}
+
+/// Sends what the log has to a client that attaches and asks for it. Errors end the replay: the answer is on its way.
+pub async fn replay(engine: &Engine, now: &Published, style: Style, client: &OwnedFd) {
+    let Some(path) = log_path(engine, now) else { return };
+    let options = ReadOptions { tail: None, since: None, until: None, mode: Mode::Once };
+    let Ok(Ok(reader)) = tokio::task::spawn_blocking(move || Reader::open(&path, options)).await else { return };
+    let (sender, mut receiver) = mpsc::channel::<Bytes>(4);
+    let reading = follow::send(reader, Text::new(style), std::future::ready(()), &sender);
+    let writing = async {
+        while let Some(bytes) = receiver.recv().await {
+            let Ok(client) = client.as_fd().try_clone_to_owned() else { return };
+            let written = tokio::task::spawn_blocking(move || socket::write_all(client.as_fd(), &bytes)).await;
+            if !matches!(written, Ok(Ok(()))) {
+                return;
+            }
+        }
+    };
+    tokio::join!(
+        async {
+            let _ = reading.await;
+        },
+        writing
+    );
+}
+
+/// `GET /containers/{id}/top`
+pub async fn top(call: Call<params::ContainerTop>) -> Outcome {
+    let handle = call.engine.containers.resolve(&call.params.id)?;
+    let table = handle.processes(call.engine.parts(), &call.params.ps_args).await?;
+    Ok(respond::json(StatusCode::OK, &json!({ "Titles": table.titles, "Processes": table.rows })))
+}
+
