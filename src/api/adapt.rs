@@ -24,8 +24,7 @@ pub fn create(body: &mut CreateBody, version: ApiVersion) -> Result<Vec<String>,
     Ok(warnings)
 }
 
-const VOLUME_DRIVER: &str =
-    "WARNING: the container-wide volume driver configuration is ignored for volumes specified via 'mount'. Use '--mount \
+const VOLUME_DRIVER: &str = "WARNING: the container-wide volume driver configuration is ignored for volumes specified via 'mount'. Use '--mount \
      type=volume,volume-driver=...' instead";
 
 fn one_endpoint(body: &CreateBody, version: ApiVersion) -> Result<(), ApiError> {
@@ -39,8 +38,14 @@ fn one_endpoint(body: &CreateBody, version: ApiVersion) -> Result<(), ApiError> 
 }
 
 /// Before 1.44 the address was the container's, since 1.52 it is only the endpoint's; between, either is taken.
-fn mac_address(body: &mut CreateBody, version: ApiVersion, warnings: &mut Vec<String>) -> Result<(), ApiError> {
-    let Some(address) = body.config.mac_address.take().filter(|address| !address.is_empty()) else { return Ok(()) };
+fn mac_address(
+    body: &mut CreateBody,
+    version: ApiVersion,
+    warnings: &mut Vec<String>,
+) -> Result<(), ApiError> {
+    let Some(address) = body.config.mac_address.take().filter(|address| !address.is_empty()) else {
+        return Ok(());
+    };
     if version.has(Feature::NoConfigMacAddress) {
         return Ok(());
     }
@@ -137,7 +142,8 @@ mod tests {
         let of = |minor| {
             let (body, warnings) = adapted(body(), minor).unwrap();
             let endpoints = body.networking.and_then(|networking| networking.endpoints).unwrap_or_default();
-            let address = endpoints.get("bridge").cloned().flatten().and_then(|endpoint| endpoint.mac_address);
+            let address =
+                endpoints.get("bridge").cloned().flatten().and_then(|endpoint| endpoint.mac_address);
             (address, warnings.len())
         };
         assert_eq!(of(43), (Some("02:00:00:00:00:01".to_owned()), 0));

@@ -105,7 +105,10 @@ impl<P> Call<P> {
     /// Takes the connection out of HTTP: answers 101 or 200 and gives the client's socket once the client has read
     /// the answer. All errors that are to be answered with a status must be found before. What the handler returns
     /// afterwards goes nowhere: [`crate::api::respond::empty`] will do.
-    pub fn hijack(&self, framing: Framing) -> impl Future<Output = Result<ClientSocket, ApiError>> + Send + use<P> {
+    pub fn hijack(
+        &self,
+        framing: Framing,
+    ) -> impl Future<Output = Result<ClientSocket, ApiError>> + Send + use<P> {
         let (connection, head) = (self.connection.clone(), self.hijack_head(framing));
         async move { Ok(connection.ok_or(HijackError::NotPossible)?.take(&head).await?) }
     }

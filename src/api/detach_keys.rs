@@ -42,7 +42,10 @@ mod tests {
             assert_eq!(parse(Some(text)).unwrap(), keys, "{text}");
         }
         for bad in ["ctrl-", "ctrl-A", "ab", "ctrl-aa", ","] {
-            assert_eq!(parse(Some(bad)).unwrap_err().to_string(), format!("Invalid detach keys ({bad}) provided"));
+            assert_eq!(
+                parse(Some(bad)).unwrap_err().to_string(),
+                format!("Invalid detach keys ({bad}) provided")
+            );
         }
     }
 }

@@ -99,7 +99,9 @@ impl Exec {
                 *phase = ExecPhase::Starting;
                 Ok(())
             }
-            ExecPhase::Starting | ExecPhase::Running { .. } => Err(ExecError::AlreadyRunning(self.id.clone())),
+            ExecPhase::Starting | ExecPhase::Running { .. } => {
+                Err(ExecError::AlreadyRunning(self.id.clone()))
+            }
             ExecPhase::Ended { .. } => Err(ExecError::AlreadyRun(self.id.clone())),
         }
     }

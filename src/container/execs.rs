@@ -153,4 +153,3 @@ fn process(parts: &Parts, now: &Published, config: &ExecConfig) -> Result<Proces
     }
     oci_spec::exec_process(&input, config).map_err(|error| bad(error.to_string()))
 }
-

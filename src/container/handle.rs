@@ -169,9 +169,7 @@ impl Handle {
     /// Sets the size of its terminal.
     pub async fn resize(&self, size: Size) -> Result<(), ContainerError> {
         let shim = self.shim()?;
-        shim.resize(size)
-            .await
-            .map_err(|source| ContainerError::Shim { id: self.id().clone(), source })
+        shim.resize(size).await.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })
     }
 
     /// The shim of its running process.

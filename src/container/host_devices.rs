@@ -22,8 +22,10 @@ const SKIPPED: [&str; 7] = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts",
 /// The device of a mapping, or all below it if it is a directory.
 pub(super) fn find(mapping: &DeviceMapping) -> Result<Vec<HostDevice>, DeviceError> {
     let host = Path::new(&mapping.path_on_host);
-    let inside = if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
-    let access = if mapping.cgroup_permissions.is_empty() { "rwm" } else { mapping.cgroup_permissions.as_str() };
+    let inside =
+        if mapping.path_in_container.is_empty() { &mapping.path_on_host } else { &mapping.path_in_container };
+    let access =
+        if mapping.cgroup_permissions.is_empty() { "rwm" } else { mapping.cgroup_permissions.as_str() };
     let fail = |source| DeviceError { path: mapping.path_on_host.clone(), source };
     if fs::metadata(host).map_err(fail)?.is_dir() {
         let mut found = Vec::new();

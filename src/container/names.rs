@@ -17,7 +17,8 @@ pub fn check(name: &str) -> Result<(), NameError> {
 
 /// `adjective_surname`, with a digit from the second attempt on.
 pub fn made_up(attempt: u32) -> String {
-    let pick = |words: &[&'static str], byte: [u8; 2]| words[usize::from(u16::from_le_bytes(byte)) % words.len()];
+    let pick =
+        |words: &[&'static str], byte: [u8; 2]| words[usize::from(u16::from_le_bytes(byte)) % words.len()];
     let mut bytes = [0u8; 5];
     // Without randomness the same name comes each time, and the caller falls back to the id.
     let _ = getrandom::fill(&mut bytes);
@@ -27,21 +28,79 @@ pub fn made_up(attempt: u32) -> String {
 }
 
 const ADJECTIVES: [&str; 64] = [
-    "able", "amber", "ample", "apt", "arctic", "avid", "balmy", "blithe", "bold", "brave", "breezy", "bright", "brisk",
-    "calm", "candid", "careful", "cheery", "clever", "cosmic", "crisp", "curious", "daring", "deft", "eager", "early",
-    "easy", "fair", "fleet", "fond", "frank", "gentle", "glad", "golden", "grand", "hardy", "honest", "jolly", "keen",
-    "kind", "lively", "loyal", "lucid", "mellow", "merry", "mild", "neat", "nimble", "noble", "patient", "placid",
-    "proud", "quick", "quiet", "ready", "robust", "serene", "sharp", "sincere", "steady", "sunny", "swift", "tidy",
-    "vivid", "warm",
+    "able", "amber", "ample", "apt", "arctic", "avid", "balmy", "blithe", "bold", "brave", "breezy",
+    "bright", "brisk", "calm", "candid", "careful", "cheery", "clever", "cosmic", "crisp", "curious",
+    "daring", "deft", "eager", "early", "easy", "fair", "fleet", "fond", "frank", "gentle", "glad", "golden",
+    "grand", "hardy", "honest", "jolly", "keen", "kind", "lively", "loyal", "lucid", "mellow", "merry",
+    "mild", "neat", "nimble", "noble", "patient", "placid", "proud", "quick", "quiet", "ready", "robust",
+    "serene", "sharp", "sincere", "steady", "sunny", "swift", "tidy", "vivid", "warm",
 ];
 
 const SURNAMES: [&str; 64] = [
-    "abel", "ampere", "babbage", "banach", "bell", "bernoulli", "bohr", "boole", "born", "cantor", "carson", "cauchy",
-    "celsius", "chandrasekhar", "church", "curie", "darwin", "descartes", "dijkstra", "dirac", "einstein", "erdos",
-    "euclid", "euler", "faraday", "fermat", "fermi", "feynman", "fourier", "franklin", "galileo", "galois", "gauss",
-    "germain", "goodall", "hamilton", "hertz", "hilbert", "hopper", "hubble", "huygens", "joule", "kepler",
-    "kovalevskaya", "lagrange", "laplace", "leibniz", "lovelace", "maxwell", "meitner", "mendel", "newton", "noether",
-    "pascal", "pasteur", "planck", "poincare", "ramanujan", "riemann", "shannon", "tesla", "turing", "volta", "wiles",
+    "abel",
+    "ampere",
+    "babbage",
+    "banach",
+    "bell",
+    "bernoulli",
+    "bohr",
+    "boole",
+    "born",
+    "cantor",
+    "carson",
+    "cauchy",
+    "celsius",
+    "chandrasekhar",
+    "church",
+    "curie",
+    "darwin",
+    "descartes",
+    "dijkstra",
+    "dirac",
+    "einstein",
+    "erdos",
+    "euclid",
+    "euler",
+    "faraday",
+    "fermat",
+    "fermi",
+    "feynman",
+    "fourier",
+    "franklin",
+    "galileo",
+    "galois",
+    "gauss",
+    "germain",
+    "goodall",
+    "hamilton",
+    "hertz",
+    "hilbert",
+    "hopper",
+    "hubble",
+    "huygens",
+    "joule",
+    "kepler",
+    "kovalevskaya",
+    "lagrange",
+    "laplace",
+    "leibniz",
+    "lovelace",
+    "maxwell",
+    "meitner",
+    "mendel",
+    "newton",
+    "noether",
+    "pascal",
+    "pasteur",
+    "planck",
+    "poincare",
+    "ramanujan",
+    "riemann",
+    "shannon",
+    "tesla",
+    "turing",
+    "volta",
+    "wiles",
 ];
 
 #[cfg(test)]
@@ -50,9 +109,15 @@ mod tests {
 
     #[test]
     fn names_are_checked_as_dockerd_checks_them() {
-        for (name, good) in
-            [("ab", true), ("/a.b-c_1", true), ("a", false), ("_a", false), ("a b", false), ("", false), ("a/b", false)]
-        {
+        for (name, good) in [
+            ("ab", true),
+            ("/a.b-c_1", true),
+            ("a", false),
+            ("_a", false),
+            ("a b", false),
+            ("", false),
+            ("a/b", false),
+        ] {
             assert_eq!(check(name).is_ok(), good, "{name}");
         }
         assert_eq!(

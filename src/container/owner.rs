@@ -18,7 +18,7 @@ use super::published::{Published, Removal};
 use super::record::Record;
 use super::report::Reporter;
 use super::state::{self, Effect, Ended, Force, Input, Phase, Refusal};
-use super::{teardown, storage};
+use super::{storage, teardown};
 use crate::base::id::ExecId;
 use crate::base::time::Timestamp;
 use crate::crash_point;
@@ -185,8 +185,8 @@ impl Owner {
             Err(Interrupted::Failed(error)) => Err(self.launch_failed(error).await),
             Err(Interrupted::By(urgent)) => {
                 let message = "the start was interrupted by a kill or a removal".to_owned();
-                let error =
-                    self.launch_failed(ContainerError::StartFailed { message, kind: StartFailure::Cancelled });
+                let error = self
+                    .launch_failed(ContainerError::StartFailed { message, kind: StartFailure::Cancelled });
                 let error = error.await;
                 match urgent {
                     Urgent::Kill(_, reply) => answer(reply, Ok(())),
@@ -272,12 +272,8 @@ impl Owner {
             return answer(reply, Err(error));
         }
         let deadline = u64::try_from(grace).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        let ending = self.ending.get_or_insert(Ending {
-            deadline,
-            killed: false,
-            replies: vec![],
-            restarts: vec![],
-        });
+        let ending =
+            self.ending.get_or_insert(Ending { deadline, killed: false, replies: vec![], restarts: vec![] });
         if !ending.killed {
             ending.deadline = deadline;
         }
@@ -383,10 +379,9 @@ impl Owner {
         for reply in ending.restarts {
             let result = match &message {
                 None => Ok(()),
-                Some(text) => Err(ContainerError::StartFailed {
-                    message: text.clone(),
-                    kind: StartFailure::System,
-                }),
+                Some(text) => {
+                    Err(ContainerError::StartFailed { message: text.clone(), kind: StartFailure::System })
+                }
             };
             answer(reply, result);
         }

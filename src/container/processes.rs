@@ -45,10 +45,13 @@ impl Handle {
 /// The rows whose process is one of `pids`. The last column takes the rest of its line.
 fn select(output: &str, pids: &BTreeSet<i32>) -> Result<ProcessTable, String> {
     let mut lines = output.lines();
-    let titles: Vec<String> = lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
+    let titles: Vec<String> =
+        lines.next().unwrap_or_default().split_whitespace().map(str::to_owned).collect();
     let pid = titles.iter().position(|title| title == "PID").ok_or("Couldn't find PID field in ps output")?;
     let rows = lines.map(|line| fields(line, titles.len()));
-    let ours = |row: &Vec<String>| row.get(pid).and_then(|pid| pid.parse().ok()).is_some_and(|pid| pids.contains(&pid));
+    let ours = |row: &Vec<String>| {
+        row.get(pid).and_then(|pid| pid.parse().ok()).is_some_and(|pid| pids.contains(&pid))
+    };
     Ok(ProcessTable { rows: rows.filter(ours).collect(), titles })
 }
 

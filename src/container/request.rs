@@ -93,7 +93,9 @@ fn shared(parts: &Parts, record: &Record) -> Result<BTreeMap<&'static str, PathB
 
 fn files(parts: &Parts, record: &Record) -> Vec<(&'static str, PathBuf)> {
     let owner = match record.host_config.network_mode.strip_prefix("container:") {
-        Some(target) => parts.containers.resolve(target).map_or_else(|_| record.id.clone(), |h| h.id().clone()),
+        Some(target) => {
+            parts.containers.resolve(target).map_or_else(|_| record.id.clone(), |h| h.id().clone())
+        }
         None => record.id.clone(),
     };
     let dir = parts.paths.container(&owner);
@@ -147,13 +149,19 @@ fn ports(record: &Record) -> Result<Vec<PortRequest>, ContainerError> {
                 "" => None,
                 text => Some(text.parse().map_err(|_| bad(format!("invalid IP address: {text}")))?),
             };
-            let host: HostPorts = binding.host_port.parse().map_err(|e: crate::network::InvalidPort| bad(e.to_string()))?;
+            let host: HostPorts =
+                binding.host_port.parse().map_err(|e: crate::network::InvalidPort| bad(e.to_string()))?;
             requests.push(PortRequest { container: *container, host_ip, host });
         }
     }
     if host_config.publish_all_ports {
-        let unbound = record.config.ports().into_iter().filter(|port| !host_config.port_bindings.contains_key(port));
-        requests.extend(unbound.map(|container| PortRequest { container, host_ip: None, host: HostPorts::Any }));
+        let unbound =
+            record.config.ports().into_iter().filter(|port| !host_config.port_bindings.contains_key(port));
+        requests.extend(unbound.map(|container| PortRequest {
+            container,
+            host_ip: None,
+            host: HostPorts::Any,
+        }));
     }
     Ok(requests)
 }

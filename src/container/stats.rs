@@ -123,8 +123,10 @@ fn sample(cgroup: &Cgroup, host_memory: u64) -> Sample {
         false => (cpu_v1(&file), memory_v1(&file), devices_v1(&file)),
     };
     memory.limit = if memory.limit == 0 { host_memory } else { memory.limit.min(host_memory) };
-    let processes =
-        Processes { current: number(&file("pids", "pids.current")), limit: number(&file("pids", "pids.max")) };
+    let processes = Processes {
+        current: number(&file("pids", "pids.current")),
+        limit: number(&file("pids", "pids.max")),
+    };
     Sample { read: Timestamp::now(), cpu, memory, processes, devices, networks: BTreeMap::new() }
 }
 
@@ -181,7 +183,8 @@ fn memory_v2(file: &File<'_>) -> Memory {
 
 fn devices_v1(file: &File<'_>) -> Vec<Device> {
     let bytes = devices_of(&file("blkio", "blkio.throttle.io_service_bytes_recursive"), DeviceCounter::Bytes);
-    let operations = devices_of(&file("blkio", "blkio.throttle.io_serviced_recursive"), DeviceCounter::Operations);
+    let operations =
+        devices_of(&file("blkio", "blkio.throttle.io_serviced_recursive"), DeviceCounter::Operations);
     bytes.into_iter().chain(operations).collect()
 }
 
@@ -280,9 +283,15 @@ mod tests {
             value,
         };
         let v1 = devices_of("8:16 Read 4096\n8:16 Write 0\nTotal 4096\n", DeviceCounter::Bytes);
-        assert_eq!(v1, [device(DeviceCounter::Bytes, "read", 4096), device(DeviceCounter::Bytes, "write", 0)]);
+        assert_eq!(
+            v1,
+            [device(DeviceCounter::Bytes, "read", 4096), device(DeviceCounter::Bytes, "write", 0)]
+        );
         let v2 = devices_v2("8:16 rbytes=1 wios=2 dios=3\n");
-        assert_eq!(v2, [device(DeviceCounter::Bytes, "read", 1), device(DeviceCounter::Operations, "write", 2)]);
+        assert_eq!(
+            v2,
+            [device(DeviceCounter::Bytes, "read", 1), device(DeviceCounter::Operations, "write", 2)]
+        );
     }
 
     #[test]

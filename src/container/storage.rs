@@ -84,11 +84,8 @@ pub fn write_record(dir: &Path, record: &Record) -> io::Result<()> {
 
 /// Writes the state of this instant; survives the daemon, not the machine.
 pub fn save_state(paths: &Paths, id: &ContainerId, now: &Published) -> io::Result<()> {
-    let file = StateFile {
-        boot_id: boot_id(),
-        state: now.state.clone(),
-        sandbox: now.sandbox.as_deref().cloned(),
-    };
+    let file =
+        StateFile { boot_id: boot_id(), state: now.state.clone(), sandbox: now.sandbox.as_deref().cloned() };
     durable::write_state(&paths.container(id).join(STATE), &serde_json::to_vec(&file)?)
 }
 
@@ -110,7 +107,9 @@ fn boot_id() -> String {
     use std::sync::OnceLock;
     static BOOT: OnceLock<String> = OnceLock::new();
     BOOT.get_or_init(|| {
-        fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+        fs::read_to_string("/proc/sys/kernel/random/boot_id")
+            .map(|id| id.trim().to_owned())
+            .unwrap_or_default()
     })
     .clone()
 }

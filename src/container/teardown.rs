@@ -29,9 +29,11 @@ pub(super) async fn release(parts: &Parts, record: &Record, sandbox: Option<&San
 pub(super) async fn remove(parts: &Parts, record: &Record, volumes: Volumes) -> Result<(), ContainerError> {
     let dir = parts.paths.container(&record.id);
     let run = parts.paths.run(&record.id);
-    let gone = blocking(move || retire(dir, run))
-        .await
-        .map_err(|source| ContainerError::Io { id: record.id.clone(), doing: "removing it", source })?;
+    let gone = blocking(move || retire(dir, run)).await.map_err(|source| ContainerError::Io {
+        id: record.id.clone(),
+        doing: "removing it",
+        source,
+    })?;
     crash_point!("container-retired");
     parts.containers.remove(&record.id);
     mounts::remove_volumes(parts, record, volumes).await;

@@ -12,7 +12,11 @@ use crate::base::id::ContainerId;
 use crate::volume::{CreateVolume, Missing, MountedAs, VolumeError};
 
 /// Makes a volume's content available; the directory to show the container.
-pub(super) async fn mount(parts: &Parts, record: &Record, point: &MountPoint) -> Result<PathBuf, ContainerError> {
+pub(super) async fn mount(
+    parts: &Parts,
+    record: &Record,
+    point: &MountPoint,
+) -> Result<PathBuf, ContainerError> {
     let (volumes, id, point) = (parts.volumes.clone(), record.id.clone(), point.clone());
     blocking(move || {
         let seen = MountedAs {
@@ -35,7 +39,8 @@ pub(super) async fn unmount(parts: &Parts, record: &Record, point: &MountPoint) 
 
 /// Fills empty volumes with what the image has in their places. The root is mounted and nothing runs in it.
 pub(super) fn fill(parts: &Parts, record: &Record, rootfs: &Path) -> Result<(), VolumeError> {
-    let volumes = record.mounts.iter().filter(|point| point.kind == MountType::Volume && point.subpath.is_empty());
+    let volumes =
+        record.mounts.iter().filter(|point| point.kind == MountType::Volume && point.subpath.is_empty());
     for point in volumes {
         parts.volumes.copy_up(&point.name, rootfs, Path::new(&point.destination))?;
     }

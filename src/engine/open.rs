@@ -21,7 +21,8 @@ impl Engine {
         let id = identity::read_or_create(&config.data_root).map_err(OpenError::Identity)?;
         let events = EventBus::default();
         let registry = Registry::new(registry_settings(&config));
-        let images = Images::open(&config.data_root, registry.clone(), image_settings(&config), events.clone())?;
+        let images =
+            Images::open(&config.data_root, registry.clone(), image_settings(&config), events.clone())?;
         let networks = Networks::open(network::Options::of(&config), events.clone())?;
         let volumes = Arc::new(Volumes::open(&config.data_root, events.clone())?);
         let containers = Arc::new(Containers::default());
@@ -40,7 +41,18 @@ impl Engine {
             volumes: volumes.clone(),
             launcher: Launcher::new(),
         });
-        Ok(Arc::new(Self { id, config, host, events, registry, images, networks, volumes, containers, parts }))
+        Ok(Arc::new(Self {
+            id,
+            config,
+            host,
+            events,
+            registry,
+            images,
+            networks,
+            volumes,
+            containers,
+            parts,
+        }))
     }
 }
 

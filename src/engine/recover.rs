@@ -56,7 +56,9 @@ impl Engine {
 }
 
 async fn rest(handle: &Handle, stop: bool, grace: i64) {
-    if stop && let Err(error) = handle.stop_for_shutdown(StopOptions { signal: None, grace: Some(grace) }).await {
+    if stop
+        && let Err(error) = handle.stop_for_shutdown(StopOptions { signal: None, grace: Some(grace) }).await
+    {
         tracing::warn!(container = %handle.id(), %error, "not stopped");
     }
     if let Err(error) = handle.release().await {
@@ -77,7 +79,9 @@ fn load(dir: &Path) -> Vec<storage::Stored> {
 }
 
 fn readable(dir: &Path, stored: io::Result<storage::Stored>) -> Option<storage::Stored> {
-    stored.inspect_err(|error| tracing::error!(path = %dir.display(), %error, "container cannot be read")).ok()
+    stored
+        .inspect_err(|error| tracing::error!(path = %dir.display(), %error, "container cannot be read"))
+        .ok()
 }
 
 /// Unmounts and deletes the run-time directories of containers that are gone.

@@ -122,7 +122,8 @@ pub async fn inspect(call: Call<params::ExecInspect>) -> Outcome {
         ExecPhase::Running { pid } => (true, None, pid),
         ExecPhase::Ended { code, pid, .. } => (false, Some(code), pid),
     };
-    let (entrypoint, arguments) = config.cmd.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+    let (entrypoint, arguments) =
+        config.cmd.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
     let mut process = json!({
         "tty": config.tty,
         "entrypoint": entrypoint,

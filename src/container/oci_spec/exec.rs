@@ -9,7 +9,11 @@ use crate::container::exec::ExecConfig;
 /// Builds it. `input.user` is the exec's user already.
 pub fn exec_process(input: &SpecInput<'_>, config: &ExecConfig) -> Result<Process, SpecError> {
     let security = Security::read(input)?;
-    let capabilities = if config.privileged { ALL_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect() } else { bounding_set(&input.record.host_config)? };
+    let capabilities = if config.privileged {
+        ALL_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect()
+    } else {
+        bounding_set(&input.record.host_config)?
+    };
     let mut made = process(input, &capabilities, &security);
     made["args"] = json!(config.cmd);
     made["terminal"] = json!(config.tty);

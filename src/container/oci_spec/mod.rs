@@ -16,9 +16,9 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
-pub use exec::exec_process;
 pub use capabilities::{ALL_CAPABILITIES, CapabilityError, bounding_set};
 pub use devices::{DeviceKind, HostDevice};
+pub use exec::exec_process;
 
 use super::host_config::Ulimit;
 use super::record::{MountPoint, Record};

@@ -9,8 +9,8 @@ use crate::api::view::log::Style;
 use crate::api::{detach_keys, respond};
 use crate::container::state::Phase;
 use crate::container::{Handle, Published};
-use crate::runtime::protocol::{self, Streams};
 use crate::runtime::Attachment;
+use crate::runtime::protocol::{self, Streams};
 
 /// `POST /containers/{id}/attach`
 pub async fn attach(call: Call<params::ContainerAttach>) -> Outcome {
@@ -55,10 +55,12 @@ fn refuse(now: &Published) -> Result<(), ApiError> {
         Phase::Paused => {
             Err(ApiError::conflict(format!("container {id} is paused, unpause the container before attach")))
         }
-        Phase::Restarting => {
-            Err(ApiError::conflict(format!("container {id} is restarting, wait until the container is running")))
+        Phase::Restarting => Err(ApiError::conflict(format!(
+            "container {id} is restarting, wait until the container is running"
+        ))),
+        Phase::Created | Phase::Starting | Phase::Running | Phase::Exited | Phase::Removing | Phase::Dead => {
+            Ok(())
         }
-        Phase::Created | Phase::Starting | Phase::Running | Phase::Exited | Phase::Removing | Phase::Dead => Ok(()),
     }
 }
 

@@ -103,7 +103,9 @@ pub fn size(rows: u32, columns: u32) -> Size {
 pub async fn delete(call: Call<params::ContainerDelete>) -> Outcome {
     let handle = call.engine.containers.resolve(&call.params.id)?;
     if call.params.link {
-        return Err(ApiError::invalid("links between containers cannot be removed: slipway has no legacy links"));
+        return Err(ApiError::invalid(
+            "links between containers cannot be removed: slipway has no legacy links",
+        ));
     }
     let force = if call.params.force { Force::Kill } else { Force::OnlyStopped };
     let volumes = if call.params.v { Volumes::RemoveAnonymous } else { Volumes::Keep };
@@ -116,9 +118,8 @@ pub async fn prune(call: Call<params::ContainerPrune>) -> Outcome {
     let filters = &call.params.filters;
     filters.allow(&["label", "label!", "until"])?;
     let until = filters.single("until")?.map(|until| moment::before(until, Timestamp::now())).transpose()?;
-    let matches = |now: &Published| {
-        until.is_none_or(|until| now.record.created < until) && has_labels(filters, now)
-    };
+    let matches =
+        |now: &Published| until.is_none_or(|until| now.record.created < until) && has_labels(filters, now);
     let pruned = call.engine.prune_containers(matches).await;
     let deleted = (!pruned.removed.is_empty()).then_some(pruned.removed);
     let reply = json!({ "ContainersDeleted": deleted, "SpaceReclaimed": pruned.reclaimed });

@@ -18,7 +18,9 @@ pub async fn create(mut call: Call<params::ContainerCreate>) -> Outcome {
     let platform = call.params.platform.as_deref().map(str::parse).transpose();
     let request = CreateRequest {
         name: call.params.name.as_deref().map(|name| name.trim_start_matches('/').to_owned()),
-        platform: platform.map_err(|error: crate::registry::platform::InvalidPlatform| ApiError::invalid(error.to_string()))?,
+        platform: platform.map_err(|error: crate::registry::platform::InvalidPlatform| {
+            ApiError::invalid(error.to_string())
+        })?,
         body,
     };
     let created = call.engine.create_container(request).await?;

@@ -95,13 +95,16 @@ pub async fn logs(call: Call<params::ContainerLogs>) -> Outcome {
 pub async fn replay(engine: &Engine, now: &Published, style: Style, client: &OwnedFd) {
     let Some(path) = log_path(engine, now) else { return };
     let options = ReadOptions { tail: None, since: None, until: None, mode: Mode::Once };
-    let Ok(Ok(reader)) = tokio::task::spawn_blocking(move || Reader::open(&path, options)).await else { return };
+    let Ok(Ok(reader)) = tokio::task::spawn_blocking(move || Reader::open(&path, options)).await else {
+        return;
+    };
     let (sender, mut receiver) = mpsc::channel::<Bytes>(4);
     let reading = follow::send(reader, Text::new(style), std::future::ready(()), &sender);
     let writing = async {
         while let Some(bytes) = receiver.recv().await {
             let Ok(client) = client.as_fd().try_clone_to_owned() else { return };
-            let written = tokio::task::spawn_blocking(move || socket::write_all(client.as_fd(), &bytes)).await;
+            let written =
+                tokio::task::spawn_blocking(move || socket::write_all(client.as_fd(), &bytes)).await;
             if !matches!(written, Ok(Ok(()))) {
                 return;
             }
@@ -121,4 +124,3 @@ pub async fn top(call: Call<params::ContainerTop>) -> Outcome {
     let table = handle.processes(call.engine.parts(), &call.params.ps_args).await?;
     Ok(respond::json(StatusCode::OK, &json!({ "Titles": table.titles, "Processes": table.rows })))
 }
-
