@@ -48,6 +48,7 @@ pub use state::State;
 
 pub use database::Record;
 use database::{Change, Database};
+pub use lease::Lease;
 use lease::Leases;
 use prune::PruneFlag;
 use pull::Pulls;
@@ -129,6 +130,21 @@ impl Images {
             reference: reference.to_owned(),
             platform: platform.to_string(),
         })
+    }
+
+    /// Keeps an image's blobs and layers until the lease is dropped: for a container that is being made of it and is
+    /// not among the image's users yet. Fails if the image has just been removed.
+    pub fn keep(&self, image: &Image) -> Result<Lease, ImageError> {
+        let lease = self.leases.begin();
+        lease.blob(&image.id);
+        lease.blob(&image.manifest.digest);
+        lease.blob(&image.config_blob.digest);
+        image.layers.iter().for_each(|layer| lease.blob(&layer.blob.digest));
+        image.chain.iter().for_each(|chain| lease.layer(chain));
+        match self.state().target(&image.id) {
+            Some(_) => Ok(lease),
+            None => Err(not_found(&image.id.to_string())),
+        }
     }
 
     /// Unpacks the layers of an image that are not unpacked: one of a foreign platform may have been loaded only.

@@ -31,7 +31,7 @@ impl Images {
     ) -> Result<Plan, ImageError> {
         let (mut document, media_type) = Document::parse(&root.bytes, &root.media_type)?;
         let target = Descriptor::new(&media_type, root.digest, root.bytes.len() as u64);
-        self.keep(lease, root.bytes).await?;
+        self.store(lease, root.bytes).await?;
         for _ in 0..DEPTH_LIMIT {
             match document {
                 Document::Manifest(manifest) => {
@@ -43,7 +43,7 @@ impl Images {
                     let child = choose(&index, platform)?.clone();
                     let fetched = session.manifest(&child.digest).await?;
                     document = Document::parse(&fetched.bytes, &child.media_type)?.0;
-                    self.keep(lease, fetched.bytes).await?;
+                    self.store(lease, fetched.bytes).await?;
                 }
             }
         }
@@ -68,11 +68,11 @@ impl Images {
         }
         let bytes = small_blob(session, blob).await?;
         let config = serde_json::from_slice(&bytes).map_err(ImageError::Config)?;
-        self.keep(lease, bytes).await?;
+        self.store(lease, bytes).await?;
         Ok(config)
     }
 
-    async fn keep(self: &Arc<Self>, lease: &Arc<Lease>, bytes: Vec<u8>) -> Result<(), ImageError> {
+    async fn store(self: &Arc<Self>, lease: &Arc<Lease>, bytes: Vec<u8>) -> Result<(), ImageError> {
         let (contents, lease) = (self.contents.clone(), lease.clone());
         blocking(move || {
             lease.blob(&Digest::of(&bytes));

@@ -184,3 +184,6 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, ImageError> {
     tokio::task::spawn_blocking(work).await.map_err(|_| ImageError::Worker)?
 }
+
+#[cfg(test)]
+mod tests;
