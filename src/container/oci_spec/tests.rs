@@ -90,9 +90,10 @@ fn namespaces_follow_the_modes() {
     };
     assert_eq!(kinds(json!({})), ["mount", "network", "uts", "pid", "ipc"]);
     assert_eq!(kinds(json!({ "PidMode": "host", "IpcMode": "host" })), ["mount", "network", "uts"]);
-    assert_eq!(kinds(json!({ "CgroupnsMode": "private", "UTSMode": "host" })), [
-        "mount", "network", "pid", "ipc", "cgroup"
-    ]);
+    assert_eq!(
+        kinds(json!({ "CgroupnsMode": "private", "UTSMode": "host" })),
+        ["mount", "network", "pid", "ipc", "cgroup"]
+    );
 }
 
 #[test]
@@ -114,7 +115,10 @@ fn privileges_are_roots_alone_and_no_new_ones_only_where_asked() {
 fn a_privileged_container_has_no_filter_no_masks_and_writable_cgroups() {
     let spec = built(json!({}), json!({ "Privileged": true }));
     let linux = &spec["linux"];
-    assert_eq!((linux.get("seccomp"), linux.get("maskedPaths"), linux.get("readonlyPaths")), (None, None, None));
+    assert_eq!(
+        (linux.get("seccomp"), linux.get("maskedPaths"), linux.get("readonlyPaths")),
+        (None, None, None)
+    );
     for (destination, readonly) in [("/sys", false), ("/sys/fs/cgroup", false)] {
         assert_eq!(options(&spec, destination).contains(&"ro".to_owned()), readonly, "{destination}");
     }
