@@ -248,9 +248,7 @@ impl From<NetworkError> for ApiError {
             | NetworkError::PoolOverlap
             | NetworkError::AddressInUse
             | NetworkError::OneInstance(_)
-            | NetworkError::NoSwarm
-            | NetworkError::EndpointExists { .. }
-            | NetworkError::NotConnected { .. } => StatusCode::FORBIDDEN,
+            | NetworkError::NoSwarm => StatusCode::FORBIDDEN,
             NetworkError::Unsupported(_) => StatusCode::NOT_IMPLEMENTED,
             NetworkError::NoFreePool
             | NetworkError::NoFreeAddress { .. }

@@ -49,10 +49,6 @@ pub enum NetworkError {
     NoSuchSandbox(String),
     #[error("container {0} already has a network")]
     AlreadyConnected(ContainerId),
-    #[error("endpoint with name {container} already exists in network {network}")]
-    EndpointExists { container: String, network: String },
-    #[error("container {container} is not connected to network {network}")]
-    NotConnected { container: String, network: String },
     #[error("driver failed programming external connectivity on endpoint {name} ({endpoint}): {cause}")]
     Publish { name: String, endpoint: EndpointId, cause: PublishError },
     #[error("only one instance of \"{0}\" network is allowed")]

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv6Net};
 
-use super::bridge::{OPTION_NAME, Taken, first_host};
+use super::bridge::OPTION_NAME;
+use super::choice::{Taken, first_host};
 use super::ipam::{free_subnet, overlap};
 use super::model::{Driver, Ipam, Network, Subnet, is_predefined};
 use super::options::Labels;

@@ -10,6 +10,7 @@
 //! sees the real address of its client.
 
 mod bridge;
+mod choice;
 mod connect;
 mod error;
 mod files;
@@ -52,7 +53,8 @@ pub use sandbox::{
 use crate::base::id::{ContainerId, NetworkId};
 use crate::base::time::Timestamp;
 use crate::events::{Event, EventBus, Subject};
-use bridge::{Fabric, Taken};
+use bridge::Fabric;
+use choice::Taken;
 use ipam::Pool;
 use publish::PortTable;
 use reaper::Reaper;
@@ -119,7 +121,7 @@ impl Networks {
                     let others: Vec<_> = networks.iter().collect();
                     let taken = Taken::read(&options.address_pools, &others)
                         .map_err(NetworkError::kernel("addresses of the host"))?;
-                    bridge::default_bridge(record, &options.bridge, &taken)?
+                    choice::default_bridge(record, &options.bridge, &taken)?
                 }
                 Driver::Host | Driver::Null => record,
             };
