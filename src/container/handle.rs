@@ -72,6 +72,8 @@ pub(super) struct Shared {
     pub commands: mpsc::Sender<Command>,
     pub urgent: mpsc::Sender<Urgent>,
     pub streams: Mutex<Streams>,
+    /// Held for reading while a client is on its way to `streams`; a start waits for it.
+    pub attaching: tokio::sync::RwLock<()>,
     pub execs: Mutex<BTreeMap<ExecId, Arc<Exec>>>,
 }
 
@@ -151,6 +153,12 @@ impl Handle {
     /// Ends its owner without touching its process: the daemon is about to exit.
     pub async fn release(&self) -> Result<(), ContainerError> {
         self.command(Command::Release).await
+    }
+
+    /// Announces a client that will be attached: no start goes by while the guard is held. To be taken before the
+    /// client is answered, since `docker run` asks for the start as soon as it has that answer.
+    pub async fn attaching(&self) -> tokio::sync::RwLockReadGuard<'_, ()> {
+        self.shared.attaching.read().await
     }
 
     /// Connects a client to its streams: now if it runs, else from the next start on.

@@ -164,6 +164,7 @@ impl Owner {
     /// Carries out [`Effect::Launch`], raced by the kill-and-remove lane.
     async fn launch(&mut self) -> Result<(), ContainerError> {
         self.publish();
+        drop(self.shared.attaching.write().await);
         let attachments = self.take_waiting();
         let effect = launch::run(self.parts.clone(), self.now.record.clone(), attachments);
         let mut effect = Box::pin(effect);

@@ -80,6 +80,7 @@ fn spawn(parts: &Arc<Parts>, now: Published, start: Start) -> Handle {
         commands: commands_in,
         urgent: urgent_in,
         streams: Mutex::new(Streams::Waiting(vec![])),
+        attaching: tokio::sync::RwLock::default(),
         execs: Mutex::new(BTreeMap::new()),
     });
     let owner = Owner {

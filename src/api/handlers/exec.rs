@@ -1,6 +1,7 @@
 //! Operations of the tag Exec.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -16,7 +17,7 @@ use crate::container::exec::{Exec, ExecConfig, ExecPhase};
 use crate::container::{ContainerError, Handle};
 use crate::engine::Engine;
 use crate::logs::frame::{self, Channel};
-use crate::runtime::{Attachment, Size, Streams};
+use crate::runtime::{Attachment, ShimError, Size, Streams};
 
 /// `POST /containers/{id}/exec`
 pub async fn create(mut call: Call<params::ContainerExec>) -> Outcome {
@@ -93,10 +94,11 @@ async fn run(
 }
 
 async fn tell(client: OwnedFd, framing: Framing, error: &ContainerError) {
-    let text = match error {
-        ContainerError::Shim { source, .. } => format!("{source}\r\n"),
-        other => format!("{other}\r\n"),
-    };
+    // The shim has told its own failures already.
+    if matches!(error, ContainerError::Shim { source: ShimError::Start { .. }, .. }) {
+        return;
+    }
+    let text = format!("OCI runtime exec failed: {error}\r\n");
     let mut bytes = Vec::new();
     match framing {
         Framing::Multiplexed => frame::append(&mut bytes, Channel::Stdout, text.as_bytes()),
@@ -113,11 +115,21 @@ pub async fn resize(call: Call<params::ExecResize>) -> Outcome {
     Ok(respond::empty(StatusCode::OK))
 }
 
+/// Where an exec is, once it is known whether it could be started: its client learns of a failure from the shim, by
+/// the stream, and may ask here before the shim's word has come to us.
+async fn settled(exec: &Exec) -> ExecPhase {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while exec.phase() == ExecPhase::Starting && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    exec.phase()
+}
+
 /// `GET /exec/{id}/json`
 pub async fn inspect(call: Call<params::ExecInspect>) -> Outcome {
     let (_, exec) = call.engine.containers.exec(&call.params.id)?;
     let config = &exec.config;
-    let (running, code, pid) = match exec.phase() {
+    let (running, code, pid) = match settled(&exec).await {
         ExecPhase::Created | ExecPhase::Starting => (false, None, 0),
         ExecPhase::Running { pid } => (true, None, pid),
         ExecPhase::Ended { code, pid, .. } => (false, Some(code), pid),

@@ -20,6 +20,7 @@ pub async fn attach(call: Call<params::ContainerAttach>) -> Outcome {
     let tty = now.record.config.tty;
     let keys = detach_keys::parse(call.params.detach_keys.as_deref())?;
     let framing = if tty { Framing::Raw } else { Framing::Multiplexed };
+    let attaching = handle.attaching().await;
     let client = call.hijack(framing).await?;
     handle.report_attach(call.engine.parts());
     if call.params.logs {
@@ -39,6 +40,7 @@ pub async fn attach(call: Call<params::ContainerAttach>) -> Outcome {
         buffered: client.buffered,
     };
     connect(&handle, Attachment { streams, client: client.socket }).await;
+    drop(attaching);
     Ok(respond::empty(StatusCode::OK))
 }
 
