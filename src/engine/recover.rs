@@ -15,6 +15,8 @@ use crate::network::LiveSandbox;
 impl Engine {
     /// Finds again what runs, and finishes what a crash left half done.
     pub async fn recover(&self) {
+        let parts = self.parts.clone();
+        tokio::task::spawn_blocking(move || parts.warm_up());
         let paths = self.parts.paths.clone();
         let stored = tokio::task::spawn_blocking(move || {
             sweep(&paths.containers());
