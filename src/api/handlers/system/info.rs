@@ -7,6 +7,8 @@ use crate::api::respond;
 use crate::api::spec::params;
 use crate::api::view;
 use crate::api::view::info::{ContainerCounts, Sources};
+use crate::container::state::Phase;
+use crate::engine::Engine;
 
 /// `GET /info`
 pub async fn info(call: Call<params::SystemInfo>) -> Outcome {
@@ -15,11 +17,28 @@ pub async fn info(call: Call<params::SystemInfo>) -> Outcome {
         id: &engine.id,
         host: &engine.host,
         config: &engine.config,
-        containers: ContainerCounts::default(),
-        images: 0,
+        containers: containers(engine),
+        images: visible_images(engine),
         listeners: engine.events.listeners(),
     };
     Ok(respond::json(StatusCode::OK, &view::info::info(&sources, call.version)))
+}
+
+fn containers(engine: &Engine) -> ContainerCounts {
+    let mut counts = ContainerCounts::default();
+    for handle in engine.containers.all() {
+        match handle.snapshot().state.phase {
+            Phase::Running | Phase::Restarting => counts.running += 1,
+            Phase::Paused => counts.paused += 1,
+            Phase::Created | Phase::Starting | Phase::Exited | Phase::Removing | Phase::Dead => counts.stopped += 1,
+        }
+    }
+    counts
+}
+
+fn visible_images(engine: &Engine) -> usize {
+    let state = engine.images.state();
+    state.targets().filter(|target| state.is_visible(&target.descriptor.digest)).count()
 }
 
 /// `GET /version`
