@@ -30,7 +30,9 @@ fn containers(engine: &Engine) -> ContainerCounts {
         match handle.snapshot().state.phase {
             Phase::Running | Phase::Restarting => counts.running += 1,
             Phase::Paused => counts.paused += 1,
-            Phase::Created | Phase::Starting | Phase::Exited | Phase::Removing | Phase::Dead => counts.stopped += 1,
+            Phase::Created | Phase::Starting | Phase::Exited | Phase::Removing | Phase::Dead => {
+                counts.stopped += 1
+            }
         }
     }
     counts
