@@ -2,6 +2,7 @@
 
 pub mod config;
 pub mod create;
+mod ending;
 pub mod error;
 pub mod exec;
 mod execs;

@@ -10,22 +10,23 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::ending::Ending;
 use super::error::{ContainerError, StartFailure};
-use super::handle::{Command, RemoveOptions, Reply, Shared, StopOptions, Streams, Urgent, Volumes};
+use super::handle::{Command, RemoveOptions, Reply, Shared, Streams, Urgent, Volumes};
 use super::launch;
 use super::parts::Parts;
 use super::published::{Published, Removal};
 use super::record::Record;
 use super::report::Reporter;
-use super::state::{self, Effect, Ended, Force, Input, Phase, Refusal};
+use super::state::{self, Effect, Ended, Force, Input, Refusal};
 use super::{storage, teardown};
 use crate::base::id::ExecId;
 use crate::base::time::Timestamp;
 use crate::crash_point;
-use crate::runtime::{Adopted, ExitRecord, Running, Scope, Shim, ShimEvent};
+use crate::runtime::{Running, Scope, Shim, ShimEvent};
 
-/// After SIGKILL a process is gone at once unless the kernel holds it; then a stop gives up waiting.
-const KILL_GRACE: Duration = Duration::from_secs(10);
+/// How long a start waits for clients whose attach has been answered; hand-overs take microseconds.
+const ARRIVAL: Duration = Duration::from_millis(200);
 
 /// See the module.
 pub(super) struct Owner {
@@ -39,15 +40,6 @@ pub(super) struct Owner {
     pub kills: Vec<Reply>,
     pub removal: Option<(RemoveOptions, Vec<Reply>)>,
     pub restart_at: Option<Instant>,
-}
-
-/// A stop under way.
-pub(super) struct Ending {
-    /// When SIGKILL is due, or, after it, when to give up; never if absent.
-    deadline: Option<Instant>,
-    killed: bool,
-    replies: Vec<Reply>,
-    restarts: Vec<Reply>,
 }
 
 /// Whether the owner goes on.
@@ -147,7 +139,7 @@ impl Owner {
 
     // ---- starting
 
-    async fn start_by_user(&mut self) -> Result<(), ContainerError> {
+    pub(super) async fn start_by_user(&mut self) -> Result<(), ContainerError> {
         self.restart_at = None;
         self.apply(Input::Start)?;
         self.launch().await
@@ -164,7 +156,7 @@ impl Owner {
     /// Carries out [`Effect::Launch`], raced by the kill-and-remove lane.
     async fn launch(&mut self) -> Result<(), ContainerError> {
         self.publish();
-        drop(self.shared.attaching.write().await);
+        self.await_attaching().await;
         let attachments = self.take_waiting();
         let effect = launch::run(self.parts.clone(), self.now.record.clone(), attachments);
         let mut effect = Box::pin(effect);
@@ -245,6 +237,12 @@ impl Owner {
         error
     }
 
+    /// A client that was told that it is attached counts, even if its socket is still being handed over. One that
+    /// does not read its answer is attached when the container runs.
+    async fn await_attaching(&self) {
+        let _ = tokio::time::timeout(ARRIVAL, self.shared.attaching.write()).await;
+    }
+
     fn take_waiting(&mut self) -> Vec<crate::runtime::Attachment> {
         match &mut *self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner) {
             Streams::Waiting(waiting) => std::mem::take(waiting),
@@ -252,164 +250,9 @@ impl Owner {
         }
     }
 
-    // ---- ending
-
-    async fn stop(&mut self, options: StopOptions, reply: Reply, again: bool) {
-        self.restart_at = None;
-        if !self.now.is_running() {
-            if self.now.is_restarting() {
-                self.end_requested();
-                self.persist();
-                self.publish();
-            }
-            let result = if again { self.start_by_user().await } else { Err(self.not_running()) };
-            return answer(reply, result);
-        }
-        let signal = options.signal.unwrap_or_else(|| self.now.record.stop_signal());
-        let grace = options.grace.unwrap_or_else(|| self.now.record.stop_timeout());
-        self.end_requested();
-        let result = self.send(signal, Scope::Init).await;
-        if let Err(error) = result {
-            return answer(reply, Err(error));
-        }
-        let deadline = u64::try_from(grace).ok().map(|seconds| Instant::now() + Duration::from_secs(seconds));
-        let ending =
-            self.ending.get_or_insert(Ending { deadline, killed: false, replies: vec![], restarts: vec![] });
-        if !ending.killed {
-            ending.deadline = deadline;
-        }
-        if again { ending.restarts.push(reply) } else { ending.replies.push(reply) }
-    }
-
-    async fn kill(&mut self, signal: i32, reply: Reply) {
-        if self.now.is_restarting() && signal == libc::SIGKILL {
-            self.restart_at = None;
-            self.end_requested();
-            self.persist();
-            self.publish();
-            return answer(reply, Ok(()));
-        }
-        if !self.now.is_running() {
-            let source = Box::new(self.not_running());
-            let name = self.now.record.name.clone();
-            return answer(reply, Err(ContainerError::Kill { name, source }));
-        }
-        self.end_requested();
-        match self.send(signal, Scope::Init).await {
-            Ok(()) if signal == libc::SIGKILL => self.kills.push(reply),
-            result => answer(reply, result),
-        }
-    }
-
-    /// Sends a signal, thawing a frozen container first so that it can act on it.
-    async fn send(&mut self, signal: i32, scope: Scope) -> Result<(), ContainerError> {
-        if self.now.state.phase == Phase::Paused {
-            self.freeze(Input::Resume, "unpause").await?;
-        }
-        let Some((shim, _)) = &self.shim else { return Err(self.not_running()) };
-        shim.signal(signal, scope)
-            .await
-            .map_err(|source| ContainerError::Shim { id: self.shared.id.clone(), source })?;
-        self.report().with("kill", [("signal", signal.to_string())]);
-        Ok(())
-    }
-
-    fn end_requested(&mut self) {
-        if let Ok((state, _)) = state::apply(&self.now.state, self.rule(), Input::EndRequested) {
-            self.now.state = state;
-        }
-    }
-
-    /// SIGKILL when the grace is over; the caller is told when even that does not help.
-    async fn escalate(&mut self) {
-        let Some(ending) = &mut self.ending else { return };
-        if ending.deadline.is_none_or(|at| at > Instant::now()) {
-            return;
-        }
-        if !ending.killed {
-            ending.killed = true;
-            ending.deadline = Some(Instant::now() + KILL_GRACE);
-            if let Err(error) = self.send(libc::SIGKILL, Scope::All).await {
-                tracing::warn!(container = %self.shared.id, %error, "kill after the grace period failed");
-            }
-        } else if let Some(ending) = self.ending.take() {
-            for reply in ending.replies.into_iter().chain(ending.restarts) {
-                answer(reply, Err(ContainerError::StillAlive));
-            }
-        }
-    }
-
-    pub(super) async fn exited(&mut self, record: ExitRecord) {
-        let ended = Ended { exit_code: record.code, oom_killed: record.oom_killed, at: record.at };
-        let ran = ended.at.since(self.now.state.started_at);
-        self.stop_streams();
-        self.execs_ended();
-        crash_point!("container-exited");
-        self.release().await;
-        let Ok(effects) = self.apply(Input::Ended(ended)) else { return };
-        for effect in effects {
-            if let Effect::RestartAfter(delay) = effect {
-                self.restart_at = Some(Instant::now() + delay);
-            }
-        }
-        self.now.exits += 1;
-        self.now.last_exit = Some(ended);
-        self.persist();
-        self.publish();
-        self.report().died(ended, ran);
-        if let Some((shim, _)) = self.shim.take() {
-            acknowledged(shim.acknowledge_exit().await);
-        }
-        self.answer_ended().await;
-        self.remove_if_automatic().await;
-    }
-
-    async fn answer_ended(&mut self) {
-        self.kills.drain(..).for_each(|reply| answer(reply, Ok(())));
-        let Some(ending) = self.ending.take() else { return };
-        self.report().plain("stop");
-        ending.replies.into_iter().for_each(|reply| answer(reply, Ok(())));
-        if ending.restarts.is_empty() {
-            return;
-        }
-        let result = self.start_by_user().await;
-        if result.is_ok() {
-            self.report().plain("restart");
-        }
-        let message = result.err().map(|error| error.to_string());
-        for reply in ending.restarts {
-            let result = match &message {
-                None => Ok(()),
-                Some(text) => {
-                    Err(ContainerError::StartFailed { message: text.clone(), kind: StartFailure::System })
-                }
-            };
-            answer(reply, result);
-        }
-    }
-
-    /// The connection broke: the shim may still be there (then go on with it), or it died with its container.
-    async fn shim_lost(&mut self) {
-        self.shim = None;
-        self.stop_streams();
-        match launch::adopt(&self.parts, &self.now.record).await {
-            Adopted::Running(running) => self.go_live(*running).await,
-            Adopted::Exited(exited) => {
-                self.exited(exited.record.clone()).await;
-                acknowledged(exited.acknowledge().await);
-            }
-            Adopted::Gone => self.exited(launch::lost()).await,
-        }
-    }
-
-    pub(super) async fn release(&mut self) {
-        let sandbox = self.now.sandbox.take();
-        teardown::release(&self.parts, &self.now.record, sandbox.as_deref()).await;
-    }
-
     // ---- freezing, renaming
 
-    async fn freeze(&mut self, input: Input, action: &'static str) -> Result<(), ContainerError> {
+    pub(super) async fn freeze(&mut self, input: Input, action: &'static str) -> Result<(), ContainerError> {
         let frozen = input == Input::Pause;
         let (next, _) = state::apply(&self.now.state, self.rule(), input).map_err(|r| self.refused(r))?;
         launch::set_frozen(&self.parts, &self.now.record, frozen)
@@ -491,7 +334,7 @@ impl Owner {
         }
     }
 
-    async fn remove_if_automatic(&mut self) {
+    pub(super) async fn remove_if_automatic(&mut self) {
         if !self.now.record.host_config.auto_remove || self.removal.is_some() || self.restart_at.is_some() {
             return;
         }
@@ -513,14 +356,14 @@ impl Owner {
         self.report().exec_died(id, code);
     }
 
-    fn execs_ended(&self) {
+    pub(super) fn execs_ended(&self) {
         let execs = self.shared.execs.lock().unwrap_or_else(PoisonError::into_inner);
         execs.values().for_each(|exec| exec.ended(128 + libc::SIGKILL));
     }
 
     // ---- the transition itself
 
-    fn apply(&mut self, input: Input) -> Result<Vec<Effect>, ContainerError> {
+    pub(super) fn apply(&mut self, input: Input) -> Result<Vec<Effect>, ContainerError> {
         let (state, effects) =
             state::apply(&self.now.state, self.rule(), input).map_err(|refusal| self.refused(refusal))?;
         self.now.state = state;
@@ -539,33 +382,33 @@ impl Owner {
         self.parts.containers.changed();
     }
 
-    fn stop_streams(&self) {
+    pub(super) fn stop_streams(&self) {
         *self.shared.streams.lock().unwrap_or_else(PoisonError::into_inner) = Streams::Waiting(vec![]);
     }
 
-    fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Instant> {
         let ending = self.ending.as_ref().and_then(|ending| ending.deadline);
         [ending, self.restart_at].into_iter().flatten().min()
     }
 
-    fn rule(&self) -> state::RestartRule {
+    pub(super) fn rule(&self) -> state::RestartRule {
         self.now.record.restart_rule()
     }
 
-    fn report(&self) -> Reporter<'_> {
+    pub(super) fn report(&self) -> Reporter<'_> {
         Reporter { events: &self.parts.events, record: &self.now.record }
     }
 
-    fn not_running(&self) -> ContainerError {
+    pub(super) fn not_running(&self) -> ContainerError {
         let message = format!("container {} is not running", self.shared.id);
         ContainerError::Refused(message, Refusal::NotRunning)
     }
 
-    fn refused(&self, refusal: Refusal) -> ContainerError {
+    pub(super) fn refused(&self, refusal: Refusal) -> ContainerError {
         ContainerError::refused(&self.now.record, refusal)
     }
 
-    fn io(&self, doing: &'static str, source: std::io::Error) -> ContainerError {
+    pub(super) fn io(&self, doing: &'static str, source: std::io::Error) -> ContainerError {
         ContainerError::Io { id: self.shared.id.clone(), doing, source }
     }
 }
@@ -577,13 +420,13 @@ enum Interrupted {
 }
 
 /// A shim that cannot be told keeps its exit record, and is told by the next daemon.
-fn acknowledged(result: Result<(), crate::runtime::ShimError>) {
+pub(super) fn acknowledged(result: Result<(), crate::runtime::ShimError>) {
     if let Err(error) = result {
         tracing::debug!(%error, "a shim was not told that its exit is recorded");
     }
 }
 
-fn answer(reply: Reply, result: Result<(), ContainerError>) {
+pub(super) fn answer(reply: Reply, result: Result<(), ContainerError>) {
     // The client may have gone: its wish is carried out all the same.
     let _ = reply.send(result);
 }

@@ -55,6 +55,9 @@ impl Engine {
             names::check(name)?;
         }
         let image = self.image_for(&body, platform.as_ref()).await?;
+        // Until the container is in the list, nothing else keeps its layers.
+        let _lease = image.as_ref().map(|image| self.images.keep(image));
+        self.parts.launcher.anticipate();
         let id = ContainerId::random();
         let run = image.as_ref().map(|image| &image.config.config);
         let checked = create::prepare(body, run, &self.create_defaults(), &self.host, id.short())?;

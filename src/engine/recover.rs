@@ -41,6 +41,18 @@ impl Engine {
             container::hold_volumes(&self.parts, &stored.record);
             container::recover(&self.parts, stored);
         }
+        let parts = self.parts.clone();
+        // The first start would wait for it otherwise.
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = parts.launcher.prepare() {
+                tracing::error!(%error, "shims cannot be prepared");
+            }
+        });
+        let (runs, containers) = (self.parts.paths.runs(), self.containers.clone());
+        let known = move |name: &str| name.parse().is_ok_and(|id| containers.find(&id).is_some());
+        if tokio::task::spawn_blocking(move || sweep_runs(&runs, known)).await.is_err() {
+            tracing::error!("run-time files of removed containers were not looked through");
+        }
     }
 
     /// Brings everything to rest: containers stop unless live restore is on.
@@ -87,7 +99,7 @@ fn readable(dir: &Path, stored: io::Result<storage::Stored>) -> Option<storage::
 }
 
 /// Unmounts and deletes the run-time directories of containers that are gone.
-pub(super) fn sweep_runs(runs: &Path, known: impl Fn(&str) -> bool) {
+fn sweep_runs(runs: &Path, known: impl Fn(&str) -> bool) {
     let Ok(entries) = fs::read_dir(runs) else { return };
     for entry in entries.flatten().filter(|entry| !known(&entry.file_name().to_string_lossy())) {
         let path = entry.path();
