@@ -35,6 +35,7 @@ pub struct Record {
 
 /// One change of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "lives for one commit; most changes are the large one")]
 pub enum Change {
     Set(Name, Record),
     Remove(Name),

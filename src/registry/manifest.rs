@@ -142,6 +142,7 @@ pub struct Index {
 
 /// Either kind of document.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one at a time, and most documents are manifests")]
 pub enum Document {
     Manifest(Manifest),
     Index(Index),

@@ -316,6 +316,9 @@ pub fn encode(message: &impl Serialize, fds: usize) -> Vec<u8> {
     bytes
 }
 
+/// A whole frame: its JSON and its descriptors.
+pub type Frame = (Vec<u8>, Vec<OwnedFd>);
+
 /// Gathers bytes and descriptors until frames are whole.
 #[derive(Default)]
 pub struct Frames {
@@ -331,7 +334,7 @@ impl Frames {
     }
 
     /// Takes the first frame if it is whole: its JSON and its descriptors.
-    pub fn pop(&mut self) -> Result<Option<(Vec<u8>, Vec<OwnedFd>)>, FrameError> {
+    pub fn pop(&mut self) -> Result<Option<Frame>, FrameError> {
         let Some((header, rest)) = self.bytes.split_first_chunk::<HEADER>() else { return Ok(None) };
         let [a, b, c, d, e, f, g, h] = *header;
         let length = u32::from_le_bytes([a, b, c, d]) as usize;

@@ -135,7 +135,7 @@ impl Program<'_> {
     fn complaint(&self) -> Option<String> {
         let text = fs::read_to_string(self.dir.join(LOG)).ok()?;
         let lines = text.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
-        lines.filter(|line| line.level == "error").last().map(|line| line.msg)
+        lines.filter(|line| line.level == "error").next_back().map(|line| line.msg)
     }
 }
 

@@ -346,11 +346,10 @@ impl Streams {
             None => self.early.extend_from_slice(&bytes),
         }
         self.close_ended_input(poller);
-        if event.is_some() {
-            if let Some(client) = self.clients.get_mut(&id) {
+        if event.is_some()
+            && let Some(client) = self.clients.get_mut(&id) {
                 client.end();
             }
-        }
         event
     }
 
@@ -376,11 +375,10 @@ impl Streams {
     }
 
     fn close_ended_input(&mut self, poller: &Poller) {
-        if self.input.as_ref().is_some_and(Input::is_over) {
-            if let Some(input) = self.input.take() {
+        if self.input.as_ref().is_some_and(Input::is_over)
+            && let Some(input) = self.input.take() {
                 input.close(poller);
             }
-        }
     }
 
     /// Adjusts what is watched to what can be dealt with, and closes connections that are over.

@@ -132,8 +132,11 @@ impl SparseRecords {
     }
 }
 
+/// A key, its value, and the records after it.
+type Split<'a> = (&'a [u8], &'a [u8], &'a [u8]);
+
 /// Takes the first record off: key, value, what is left.
-fn split(records: &[u8]) -> Result<(&[u8], &[u8], &[u8]), ArchiveError> {
+fn split(records: &[u8]) -> Result<Split<'_>, ArchiveError> {
     let invalid = ArchiveError::Pax("a record's length is wrong");
     let Some(space) = records.iter().take(20).position(|b| *b == b' ') else { return Err(invalid) };
     let Ok(length) = integer(&records[..space]) else { return Err(invalid) };

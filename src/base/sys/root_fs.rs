@@ -170,11 +170,10 @@ fn clear_flags_and_unlink(parent: BorrowedFd<'_>, name: &OsStr, flags: AtFlags) 
         [fs::openat(parent, ".", open, Mode::empty()), fs::openat(parent, name, open, Mode::empty())]
     {
         let Ok(target) = target else { continue };
-        if let Ok(current) = fs::ioctl_getflags(&target) {
-            if current.intersects(protection) {
+        if let Ok(current) = fs::ioctl_getflags(&target)
+            && current.intersects(protection) {
                 fs::ioctl_setflags(&target, current - protection)?;
             }
-        }
     }
     unlink(parent, name, flags)
 }
