@@ -57,14 +57,19 @@ fn links(daemon: &Daemon) -> Vec<String> {
     listed.lines().map(|line| line.trim().to_owned()).filter(|name| name != "docker0").collect()
 }
 
-/// Firewall rules without their counters and handles.
+/// Firewall rules that name one address, as those of a container do, without their counters and handles. The default
+/// bridge's own rules name its subnet; they come with the first container and stay.
 fn rules(daemon: &Daemon) -> Vec<String> {
     let listed = inside(
         daemon,
         "nft -s list ruleset 2>/dev/null; iptables-legacy-save -t nat 2>/dev/null; iptables-legacy-save -t filter \
          2>/dev/null",
     );
-    let lines = listed.lines().filter(|line| !line.starts_with(['#', ':']));
+    let of_container = |line: &&str| {
+        let mut words = line.split([' ', ',', '\t']);
+        line.contains("elements") || words.any(|word| word.parse::<std::net::IpAddr>().is_ok())
+    };
+    let lines = listed.lines().filter(|line| !line.starts_with(['#', ':'])).filter(of_container);
     lines.map(|line| line.trim().to_owned()).collect()
 }
 

@@ -49,10 +49,9 @@ fn outcome(d: &Daemon, step: &Step) -> String {
 /// Types what stands after each prompt.
 fn on_terminal(d: &Daemon, step: &Step) -> String {
     let mut terminal = d.terminal(&step.command);
-    let mut seen = 0;
-    for typed in step.printed.lines().filter_map(|line| line.strip_prefix(PROMPT)) {
-        seen += 1;
-        crate::harness::poll::eventually("a prompt", || terminal.output().matches(PROMPT).count() >= seen);
+    let typed = step.printed.lines().filter_map(|line| line.strip_prefix(PROMPT));
+    for (earlier, typed) in typed.enumerate() {
+        crate::harness::poll::eventually("a prompt", || terminal.output().matches(PROMPT).count() > earlier);
         terminal.types(&format!("{typed}\n"));
     }
     assert_eq!(terminal.exit_code(), 0, "{}", terminal.output());

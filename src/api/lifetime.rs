@@ -41,7 +41,15 @@ impl Lifetime {
 pub async fn run(incoming: Incoming) -> Response {
     let operation = incoming.operation;
     let connection = incoming.connection.clone();
-    let task = tokio::spawn(async move { bind::call(incoming).await });
+    let engine = incoming.engine.clone();
+    let task = tokio::spawn(async move {
+        // Everybody may know at once that there is a daemon; what it has is known a moment later.
+        if !matches!(operation, Operation::SystemPing | Operation::SystemPingHead | Operation::SystemVersion)
+        {
+            engine.listed().await;
+        }
+        bind::call(incoming).await
+    });
     let guard = match Lifetime::of(operation) {
         Lifetime::Client => Some(CancelOnDrop { task: task.abort_handle(), connection }),
         Lifetime::Work => None,

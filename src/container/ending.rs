@@ -65,7 +65,7 @@ impl Owner {
         }
         if !self.now.is_running() {
             let source = Box::new(self.not_running());
-            let name = self.now.record.name.clone();
+            let name = self.now.record.plain_name().to_owned();
             return answer(reply, Err(ContainerError::Kill { name, source }));
         }
         self.end_requested();

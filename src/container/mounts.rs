@@ -81,7 +81,11 @@ pub(super) async fn release(parts: &Parts, record: &Record) {
 
 /// Detaches a mount that something still uses: what uses it keeps it, nothing new can.
 fn unmount(target: &Path) -> io::Result<()> {
-    crate::base::sys::mount::unmount_if_mounted(target, crate::base::sys::mount::Unmount::Lazy).map(drop)
+    crate::base::sys::mount::unmount_if_mounted(target, crate::base::sys::mount::Unmount::Lazy)?;
+    match fs::remove_dir(target) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// Removes the anonymous volumes that were made for a container.

@@ -48,9 +48,15 @@ impl Paths {
         self.runs().join(id.as_str())
     }
 
+    /// The directory of all mounted root file systems: apart from what shims clean up, so that nothing that deletes a
+    /// tree can ever meet a mounted root.
+    pub fn roots(&self) -> PathBuf {
+        self.exec_root.join("roots")
+    }
+
     /// Where a container's root file system is mounted.
     pub fn rootfs(&self, id: &ContainerId) -> PathBuf {
-        self.run(id).join("rootfs")
+        self.roots().join(id.as_str())
     }
 }
 

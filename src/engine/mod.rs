@@ -38,6 +38,8 @@ pub struct Engine {
     pub volumes: Arc<Volumes>,
     pub containers: Arc<Containers>,
     parts: Arc<Parts>,
+    /// True once the containers of earlier runs are in the list.
+    listed: tokio::sync::watch::Sender<bool>,
 }
 
 /// Why the engine cannot be opened.
@@ -70,6 +72,12 @@ impl Engine {
             activity: if now.is_running() { Activity::Running } else { Activity::Stopped },
         };
         ours.map(user).collect()
+    }
+
+    /// Waits until the containers of earlier runs are in the list. What became of each may still be being found out.
+    pub async fn listed(&self) {
+        // The sender lives as long as the engine.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
     }
 
     /// Tells that the configuration was read again.

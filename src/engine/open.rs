@@ -52,6 +52,7 @@ impl Engine {
             volumes,
             containers,
             parts,
+            listed: tokio::sync::watch::channel(false).0,
         }))
     }
 }

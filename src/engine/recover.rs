@@ -41,6 +41,7 @@ impl Engine {
             container::hold_volumes(&self.parts, &stored.record);
             container::recover(&self.parts, stored);
         }
+        self.listed.send_replace(true);
         let parts = self.parts.clone();
         // The first start would wait for it otherwise.
         tokio::task::spawn_blocking(move || {
@@ -48,9 +49,9 @@ impl Engine {
                 tracing::error!(%error, "shims cannot be prepared");
             }
         });
-        let (runs, containers) = (self.parts.paths.runs(), self.containers.clone());
+        let (paths, containers) = (self.parts.paths.clone(), self.containers.clone());
         let known = move |name: &str| name.parse().is_ok_and(|id| containers.find(&id).is_some());
-        if tokio::task::spawn_blocking(move || sweep_runs(&runs, known)).await.is_err() {
+        if tokio::task::spawn_blocking(move || sweep_runs(&paths, known)).await.is_err() {
             tracing::error!("run-time files of removed containers were not looked through");
         }
     }
@@ -98,15 +99,23 @@ fn readable(dir: &Path, stored: io::Result<storage::Stored>) -> Option<storage::
         .ok()
 }
 
-/// Unmounts and deletes the run-time directories of containers that are gone.
-fn sweep_runs(runs: &Path, known: impl Fn(&str) -> bool) {
-    let Ok(entries) = fs::read_dir(runs) else { return };
-    for entry in entries.flatten().filter(|entry| !known(&entry.file_name().to_string_lossy())) {
-        let path = entry.path();
-        let removed = mount::unmount_if_mounted(&path.join("rootfs"), Unmount::Lazy)
-            .and_then(|_| fs::remove_dir_all(&path));
-        if let Err(error) = removed {
-            tracing::warn!(path = %path.display(), %error, "a removed container's run-time files stay");
-        }
+/// Unmounts and deletes what containers that are gone left in the run-time directory.
+fn sweep_runs(paths: &storage::Paths, known: impl Fn(&str) -> bool) {
+    let left = |dir: PathBuf| {
+        let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+        entries.filter(|entry| !known(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
+    };
+    for root in left(paths.roots()) {
+        let removed = mount::unmount_if_mounted(&root, Unmount::Lazy).and_then(|_| fs::remove_dir(&root));
+        complain(&root, removed);
+    }
+    for run in left(paths.runs()) {
+        complain(&run, fs::remove_dir_all(&run));
+    }
+}
+
+fn complain(path: &Path, removed: io::Result<()>) {
+    if let Err(error) = removed {
+        tracing::warn!(path = %path.display(), %error, "a removed container's run-time files stay");
     }
 }

@@ -134,8 +134,8 @@ impl Program<'_> {
     /// The last error that the runtime logged.
     fn complaint(&self) -> Option<String> {
         let text = fs::read_to_string(self.dir.join(LOG)).ok()?;
-        let lines = text.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
-        lines.filter(|line| line.level == "error").next_back().map(|line| line.msg)
+        let mut lines = text.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
+        lines.rfind(|line| line.level == "error").map(|line| line.msg)
     }
 }
 

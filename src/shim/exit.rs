@@ -55,9 +55,10 @@ impl Shim {
             let Some(process) = self.processes.get_mut(&key) else { continue };
             match process.state {
                 State::Draining { end, deadline }
-                    if (process.streams.outputs_ended() || Instant::now() >= deadline) => {
-                        self.drained(key, end);
-                    }
+                    if (process.streams.outputs_ended() || Instant::now() >= deadline) =>
+                {
+                    self.drained(key, end);
+                }
                 State::Ended(_) => {
                     process.streams.give_up_stuck_clients(&self.poller);
                     if key != INIT && process.streams.clients_gone() {
@@ -128,9 +129,10 @@ impl Shim {
     fn clean_up(&mut self) {
         self.listener = None;
         if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir))
-            && let Err(error) = program.delete() {
-                complain(&format!("shim: {error}"));
-            }
+            && let Err(error) = program.delete()
+        {
+            complain(&format!("shim: {error}"));
+        }
         self.remove_cgroup();
         self.remove_dir();
         let all: Vec<_> = self.connections.keys().copied().collect();

@@ -347,9 +347,10 @@ impl Streams {
         }
         self.close_ended_input(poller);
         if event.is_some()
-            && let Some(client) = self.clients.get_mut(&id) {
-                client.end();
-            }
+            && let Some(client) = self.clients.get_mut(&id)
+        {
+            client.end();
+        }
         event
     }
 
@@ -376,9 +377,10 @@ impl Streams {
 
     fn close_ended_input(&mut self, poller: &Poller) {
         if self.input.as_ref().is_some_and(Input::is_over)
-            && let Some(input) = self.input.take() {
-                input.close(poller);
-            }
+            && let Some(input) = self.input.take()
+        {
+            input.close(poller);
+        }
     }
 
     /// Adjusts what is watched to what can be dealt with, and closes connections that are over.

@@ -101,10 +101,11 @@ impl BufRead for Pieces {
     fn consume(&mut self, length: usize) {
         self.taken += length;
         if self.current.as_ref().is_some_and(|piece| self.taken >= piece.length)
-            && let Some(piece) = self.current.take() {
-                // The feeder may have ended.
-                let _ = self.spent.send(piece.bytes);
-            }
+            && let Some(piece) = self.current.take()
+        {
+            // The feeder may have ended.
+            let _ = self.spent.send(piece.bytes);
+        }
     }
 }
 

@@ -65,6 +65,10 @@ impl fmt::Display for Violation {
 const KNOWN: &[(&str, &str)] = &[
     ("HostConfig.OomKillDisable", "null where the kernel cannot do it (cgroup v2)"),
     ("HostConfig.MemorySwappiness", "null is unset"),
+    ("ExecInspect.ExitCode", "null until the process has ended"),
+    ("SystemEvents.status", "dockerd sends it before 1.52, no specification has it"),
+    ("SystemEvents.id", "dockerd sends it before 1.52, no specification has it"),
+    ("SystemEvents.from", "dockerd sends it before 1.52, no specification has it"),
     ("HostConfig.Init", "null is the daemon's default"),
     ("HostConfig.PidsLimit", "null is unset"),
     ("HostConfig.RestartPolicy.Name", "`no` in every version; specifications before 1.42 leave it out"),

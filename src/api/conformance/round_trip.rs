@@ -23,7 +23,7 @@ fn sample(name: &str, shapes: &Value) -> Value {
         return special;
     }
     if let Some(reference) = shape.get("ref").and_then(Value::as_str) {
-        return sample(name, Facts::get().definition(reference).unwrap());
+        return sample(name, Facts::get().definition(reference).expect("the sample is valid"));
     }
     if let Some(word) = shape["enum"].as_array().and_then(|words| words.iter().find(|word| *word != "")) {
         return word.clone();
@@ -71,31 +71,36 @@ fn missing(at: &str, sent: &Value, kept: &Value, found: &mut Vec<String>) {
 
 #[test]
 fn every_field_of_a_request_is_kept() {
-    let definition = |name| sample("", Facts::get().definition(name).unwrap());
+    let definition = |name| sample("", Facts::get().definition(name).expect("the sample is valid"));
     let (mut body, host_config) = (definition("ContainerConfig"), definition("HostConfig"));
     body["HostConfig"] = host_config;
-    let model: bollard_stubs::models::ContainerCreateBody = serde_json::from_value(body).unwrap();
-    let sent = serde_json::to_value(&model).unwrap();
-    let ours: CreateBody = serde_json::from_value(sent.clone()).unwrap();
-    let mut kept = serde_json::to_value(&ours.config).unwrap();
-    kept["HostConfig"] = serde_json::to_value(ours.host_config.as_ref().unwrap()).unwrap();
+    let model: bollard_stubs::models::ContainerCreateBody =
+        serde_json::from_value(body).expect("the sample is valid");
+    let sent = serde_json::to_value(&model).expect("the sample is valid");
+    let ours: CreateBody = serde_json::from_value(sent.clone()).expect("the sample is valid");
+    let mut kept = serde_json::to_value(&ours.config).expect("the sample is valid");
+    kept["HostConfig"] = serde_json::to_value(ours.host_config.as_ref().expect("the sample is valid"))
+        .expect("the sample is valid");
     let mut found = Vec::new();
     missing("", &sent, &kept, &mut found);
     assert!(found.is_empty(), "{}", found.join("\n"));
-    assert!(sent["HostConfig"].as_object().unwrap().len() > 60, "the sample has all fields");
+    assert!(
+        sent["HostConfig"].as_object().expect("the sample is valid").len() > 60,
+        "the sample has all fields"
+    );
 }
 
 #[test]
 fn null_missing_and_empty_are_accepted_wherever_a_value_is_optional() {
-    let definition = |name| sample("", Facts::get().definition(name).unwrap());
+    let definition = |name| sample("", Facts::get().definition(name).expect("the sample is valid"));
     let (mut body, host_config) = (definition("ContainerConfig"), definition("HostConfig"));
     body["HostConfig"] = host_config;
     for (place, fields) in [("", body.clone()), ("/HostConfig", body["HostConfig"].clone())] {
-        for name in fields.as_object().unwrap().keys() {
+        for name in fields.as_object().expect("the sample is valid").keys() {
             let mut body = body.clone();
-            body.pointer_mut(place).unwrap()[name] = Value::Null;
+            body.pointer_mut(place).expect("the sample is valid")[name] = Value::Null;
             let read = serde_json::from_value::<CreateBody>(body);
-            assert!(read.is_ok(), "{place}/{name}: {}", read.err().unwrap());
+            assert!(read.is_ok(), "{place}/{name}: {}", read.err().expect("the sample is valid"));
         }
     }
 }

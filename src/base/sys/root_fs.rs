@@ -171,9 +171,10 @@ fn clear_flags_and_unlink(parent: BorrowedFd<'_>, name: &OsStr, flags: AtFlags) 
     {
         let Ok(target) = target else { continue };
         if let Ok(current) = fs::ioctl_getflags(&target)
-            && current.intersects(protection) {
-                fs::ioctl_setflags(&target, current - protection)?;
-            }
+            && current.intersects(protection)
+        {
+            fs::ioctl_setflags(&target, current - protection)?;
+        }
     }
     unlink(parent, name, flags)
 }

@@ -27,6 +27,7 @@ struct Shelf {
     /// Tokens are asked for, and given for this name and password.
     token_for: Option<&'static str>,
     /// Ranges and authorizations that were sent, by path.
+    #[expect(clippy::type_complexity, reason = "path, range and credentials of each request")]
     seen: Mutex<Vec<(String, Option<String>, Option<String>)>>,
     /// The next so many layers break off in the middle.
     cuts: AtomicUsize,
