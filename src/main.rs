@@ -1,11 +1,15 @@
-//! Picks the role by the first argument; nothing else.
+//! Picks the role by its own name or the first argument; nothing else.
 
 use std::process::ExitCode;
 
 use slipway::{logs, server, shim};
 
 fn main() -> ExitCode {
-    let mut args = std::env::args().skip(1);
+    let mut args = std::env::args();
+    // A container with `--init` gets this file under the name of dockerd's init, with that one's arguments.
+    if args.next().is_some_and(|name| name.ends_with("/docker-init")) {
+        return shim::pid1::run(&args.collect::<Vec<_>>());
+    }
     match args.next().as_deref() {
         Some(shim::ROLE) => shim::run(&args.collect::<Vec<_>>()),
         Some(shim::pid1::ROLE) => shim::pid1::run(&args.collect::<Vec<_>>()),

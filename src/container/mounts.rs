@@ -28,11 +28,28 @@ pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<
     let (parts, record) = (parts.clone(), record.clone());
     let mounted = tokio::task::spawn_blocking(move || {
         let rootfs = mount_root(&parts, &record).map_err(failed)?;
+        make_working_dir(&record, &rootfs).map_err(failed)?;
         super::volumes::fill(&parts, &record, &rootfs).map_err(failed)?;
         Ok::<_, ContainerError>(rootfs)
     });
     let rootfs = mounted.await.map_err(|_| failed("the mount worker ended early"))??;
     Ok(Mounted { rootfs, mounts })
+}
+
+/// A working directory that the image lacks is made, inside the root whatever links the image holds.
+fn make_working_dir(record: &Record, rootfs: &Path) -> io::Result<()> {
+    let dir = record.config.working_dir.as_str();
+    if matches!(dir, "" | "/") {
+        return Ok(());
+    }
+    let root = crate::base::sys::root_fs::Root::open(rootfs)?;
+    match root.dir(Path::new(dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            root.create_dirs(Path::new(dir), 0o755).map(drop)
+        }
+        // What is no directory is the runtime's to complain about.
+        _ => Ok(()),
+    }
 }
 
 /// Mounts the root alone, for those who work on a container's files while it is not running.

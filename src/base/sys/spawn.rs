@@ -23,8 +23,8 @@ pub struct Program<'a> {
     pub stderr: BorrowedFd<'a>,
 }
 
-/// Starts `program` in a session of its own with no signal blocked or ignored; returns its process id. Every other
-/// descriptor of the caller must be close-on-exec, as Rust's all are.
+/// Starts `program` in a session of its own with no signal blocked or ignored; returns its process id. No other
+/// descriptor goes along, not even one that the caller itself inherited.
 pub fn in_own_session(program: &Program<'_>) -> io::Result<i32> {
     // Sources above all targets, so that no dup2 overwrites what a later one needs.
     let above = 3 + program.fds.len() as i32;
@@ -39,11 +39,18 @@ pub fn in_own_session(program: &Program<'_>) -> io::Result<i32> {
         actions.add_dup2(fd.as_raw_fd(), target)?;
     }
     let mut attributes = PosixSpawnAttr::init()?;
+    close_on_exec();
     let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
     attributes.set_flags(flags | PosixSpawnFlags::from_bits_retain(SETSID as _))?;
     attributes.set_sigmask(&SigSet::empty())?;
     attributes.set_sigdefault(&SigSet::all())?;
     Ok(posix_spawn(program.path, &actions, &attributes, program.args, program.env)?.as_raw())
+}
+
+/// Marks everything above the standard streams close-on-exec (close_range(2)); Rust's own descriptors are already.
+fn close_on_exec() {
+    // SAFETY: this changes flags of descriptors, and closes none. Kernels before 5.11 refuse: then all is as before.
+    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
 fn duplicate_above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
