@@ -52,7 +52,6 @@ pub struct Exec {
     pub container: ContainerId,
     pub config: ExecConfig,
     phase: Mutex<ExecPhase>,
-    changed: tokio::sync::Notify,
 }
 
 /// Why an exec cannot be started.
@@ -77,13 +76,7 @@ pub enum ExecError {
 impl Exec {
     /// An exec that has not been started.
     pub fn new(container: ContainerId, config: ExecConfig) -> Arc<Self> {
-        Arc::new(Self {
-            id: ExecId::random(),
-            container,
-            config,
-            phase: Mutex::new(ExecPhase::Created),
-            changed: tokio::sync::Notify::new(),
-        })
+        Arc::new(Self { id: ExecId::random(), container, config, phase: Mutex::new(ExecPhase::Created) })
     }
 
     /// Where it is in its life.
@@ -123,8 +116,6 @@ impl Exec {
             ExecPhase::Running { pid } => pid,
         };
         *phase = ExecPhase::Ended { code, pid, at: Instant::now() };
-        drop(phase);
-        self.changed.notify_waiters();
     }
 
     /// True when it may be forgotten.

@@ -45,7 +45,6 @@ pub enum Volumes {
 pub(super) enum Command {
     Start(Reply),
     Stop(StopOptions, Reply),
-    StopForShutdown(StopOptions, Reply),
     Restart(StopOptions, Reply),
     Pause(Reply),
     Resume(Reply),
@@ -113,11 +112,6 @@ impl Handle {
     /// Ends its process; returns when that is done and its resources are released.
     pub async fn stop(&self, options: StopOptions) -> Result<(), ContainerError> {
         self.command(|reply| Command::Stop(options, reply)).await
-    }
-
-    /// As [`stop`](Self::stop), because the daemon ends: a restart rule brings it back when the daemon does.
-    pub async fn stop_for_shutdown(&self, options: StopOptions) -> Result<(), ContainerError> {
-        self.command(|reply| Command::StopForShutdown(options, reply)).await
     }
 
     /// Ends its process, if it has one, and runs it again.

@@ -74,9 +74,7 @@ impl Owner {
                 let result = self.start_by_user().await;
                 answer(reply, result);
             }
-            Command::Stop(options, reply) | Command::StopForShutdown(options, reply) => {
-                self.stop(options, reply, false).await;
-            }
+            Command::Stop(options, reply) => self.stop(options, reply, false).await,
             Command::Restart(options, reply) => self.stop(options, reply, true).await,
             Command::Pause(reply) => {
                 let result = self.freeze(Input::Pause, "pause").await;

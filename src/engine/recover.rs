@@ -71,9 +71,7 @@ impl Engine {
 }
 
 async fn rest(handle: &Handle, stop: bool, grace: i64) {
-    if stop
-        && let Err(error) = handle.stop_for_shutdown(StopOptions { signal: None, grace: Some(grace) }).await
-    {
+    if stop && let Err(error) = handle.stop(StopOptions { signal: None, grace: Some(grace) }).await {
         tracing::warn!(container = %handle.id(), %error, "not stopped");
     }
     if let Err(error) = handle.release().await {

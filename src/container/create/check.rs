@@ -63,7 +63,6 @@ fn probe(probe: &HealthConfig) -> Checked {
 
 pub(super) fn host_config(
     host_config: &mut HostConfig,
-    config: &ContainerConfig,
     defaults: &CreateDefaults,
     host: &Host,
     warnings: &mut Vec<String>,
@@ -109,7 +108,7 @@ pub(super) fn host_config(
             "invalid Annotations: the empty string is not permitted as an annotation key{key}"
         ));
     }
-    sysctls(host_config, config)
+    sysctls(host_config)
 }
 
 fn restart_policy(host_config: &HostConfig) -> Checked {
@@ -266,7 +265,7 @@ fn modes(host_config: &HostConfig) -> Checked {
     }
 }
 
-fn sysctls(host_config: &HostConfig, _config: &ContainerConfig) -> Checked {
+fn sysctls(host_config: &HostConfig) -> Checked {
     match host_config.sysctls.keys().find(|key| key.is_empty()) {
         Some(_) => refuse("sysctl '' is not allowed"),
         None => Ok(()),

@@ -93,7 +93,7 @@ pub fn prepare(
     merge::with_defaults(&mut host_config, defaults);
     let mut warnings = Vec::new();
     check::config(&config)?;
-    check::host_config(&mut host_config, &config, defaults, host, &mut warnings)?;
+    check::host_config(&mut host_config, defaults, host, &mut warnings)?;
     check::network(&mut host_config, &config, &mut warnings)?;
     let args = arguments(&config)?;
     let mounts = mounts::decide(&config, &mut host_config, image)?;
