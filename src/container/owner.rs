@@ -349,9 +349,13 @@ impl Owner {
 
     fn exec_exited(&mut self, id: &ExecId, code: i32) {
         let exec = self.shared.execs.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
-        let Some(exec) = exec else { return };
-        exec.ended(code);
-        self.report().exec_died(id, code);
+        if let Some(exec) = exec {
+            exec.ended(code);
+            self.report().exec_died(id, code);
+        }
+        if let Some((shim, _)) = &self.shim {
+            shim.acknowledge_exec(id.clone());
+        }
     }
 
     pub(super) fn execs_ended(&self) {

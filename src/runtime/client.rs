@@ -119,6 +119,17 @@ impl Shim {
         self.ask(Command::ExecSignal { exec, signal }, Vec::new()).await.map(drop)
     }
 
+    /// Tells the shim that an exec's exit is known: its clients may see the end of their streams. Waits for nothing.
+    pub fn acknowledge_exec(&self, exec: ExecId) {
+        let (reply, _) = oneshot::channel();
+        // A shim that is gone holds no clients.
+        let _ = self.requests.send(Outgoing {
+            command: Command::AcknowledgeExec { exec },
+            fds: Vec::new(),
+            reply,
+        });
+    }
+
     /// Tells the shim that the exit is recorded: it removes the cgroup and its directory, and ends. Does not wait for
     /// that; the next launch of the container does.
     pub async fn acknowledge_exit(&self) -> Result<(), ShimError> {

@@ -68,6 +68,10 @@ pub enum Command {
         exec: ExecId,
         signal: i32,
     },
+    /// The daemon knows of an exec's exit: its clients may see the end of their streams.
+    AcknowledgeExec {
+        exec: ExecId,
+    },
     /// The daemon has recorded the exit: the shim removes its directory and ends.
     AcknowledgeExit,
 }

@@ -68,6 +68,7 @@ impl Shim {
             Command::CloseStdin { exec } => Some(self.close_stdin(exec.as_ref())),
             Command::Exec(exec) => self.exec(asked, *exec, fds),
             Command::ExecSignal { exec, signal } => Some(self.signal_exec(&exec, signal)),
+            Command::AcknowledgeExec { exec } => Some(self.exec_acknowledged(&exec)),
             Command::AcknowledgeExit => Some(self.acknowledged()),
         }
     }
@@ -110,6 +111,14 @@ impl Shim {
         let key = self.key_of(exec)?;
         if let Some(process) = self.processes.get_mut(&key) {
             process.streams.close_stdin(&self.poller);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn exec_acknowledged(&mut self, exec: &ExecId) -> Answer {
+        let key = self.key_of(Some(exec))?;
+        if let Some(process) = self.processes.get_mut(&key) {
+            process.let_clients_go(&self.poller);
         }
         Ok(Reply::Done)
     }

@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 
 use super::launch::binary_of;
 use super::poll::{INIT, Key, Token};
-use super::process::{DRAIN, End, State};
+use super::process::{DRAIN, End, State, TELL};
 use super::report::complain;
 use super::streams::Reading;
 use super::{KEPT_EXITS, Shim};
@@ -59,6 +59,11 @@ impl Shim {
                 {
                     self.drained(key, end);
                 }
+                State::Telling { deadline, .. }
+                    if (self.connections.is_empty() || Instant::now() >= deadline) =>
+                {
+                    self.leave_untold(key);
+                }
                 State::Ended(_) => {
                     process.streams.give_up_stuck_clients(&self.poller);
                     if key != INIT && process.streams.clients_gone() {
@@ -76,22 +81,29 @@ impl Shim {
             let log = if key == INIT { self.log.as_mut() } else { None };
             process.streams.close_output(stream, log, &self.poller);
         }
-        process.streams.end_clients(&self.poller);
-        process.state = State::Ended(end);
+        process.state = State::Telling { end, deadline: Instant::now() + TELL };
         match process.exec.clone() {
-            None => self.container_ended(end),
+            None => {
+                process.let_clients_go(&self.poller);
+                self.container_ended(end);
+            }
             Some(id) => {
                 let exit = ExecExit { code: end.code, at: end.at };
-                if self.connections.is_empty() {
-                    let pid = process.pid.unwrap_or_default();
-                    self.untold.push(ExecStatus { id, pid, exit: Some(exit) });
-                    let surplus = self.untold.len().saturating_sub(KEPT_EXITS);
-                    self.untold.drain(..surplus);
-                } else {
-                    self.tell(&Message::Event(Event::ExecExited { id, exit }));
-                }
+                self.tell(&Message::Event(Event::ExecExited { id, exit }));
             }
         }
+    }
+
+    /// No daemon acknowledges an exec's exit: its clients are let go, and the next daemon is told.
+    fn leave_untold(&mut self, key: Key) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        if let (Some(id), Some(end)) = (process.exec.clone(), process.end()) {
+            let exit = Some(ExecExit { code: end.code, at: end.at });
+            self.untold.push(ExecStatus { id, pid: process.pid.unwrap_or_default(), exit });
+            let surplus = self.untold.len().saturating_sub(KEPT_EXITS);
+            self.untold.drain(..surplus);
+        }
+        process.let_clients_go(&self.poller);
     }
 
     fn container_ended(&mut self, end: End) {

@@ -179,7 +179,7 @@ impl Shim {
 
     fn timeout(&self) -> Option<Duration> {
         let drains = self.processes.values().filter_map(|process| match &process.state {
-            State::Draining { deadline, .. } => Some(deadline.saturating_duration_since(Instant::now())),
+            State::Draining { deadline, .. } | State::Telling { deadline, .. } => Some(deadline.saturating_duration_since(Instant::now())),
             State::Ended(_) if !process.streams.clients_gone() => Some(LINGER),
             _ => None,
         });
@@ -269,7 +269,8 @@ impl Shim {
     }
 
     fn status(&mut self) -> Status {
-        let running = self.processes.values().filter_map(|process| {
+        let unfinished = self.processes.values().filter(|process| !matches!(process.state, State::Ended(_)));
+        let running = unfinished.filter_map(|process| {
             Some(ExecStatus { id: process.exec.clone()?, pid: process.pid?, exit: None })
         });
         let mut execs: Vec<_> = running.collect();

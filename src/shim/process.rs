@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::wait::WaitStatus;
 
+use super::poll::Poller;
 use super::report::Report;
 use super::streams::Streams;
 use crate::base::id::ExecId;
@@ -15,6 +16,8 @@ use crate::runtime::protocol::Size;
 
 /// How long output is waited for after the process has ended, if something else keeps it open (dockerd waits as long).
 pub const DRAIN: Duration = Duration::from_secs(2);
+/// How long a daemon may take to acknowledge an exec's exit before the exec's clients are let go all the same.
+pub const TELL: Duration = Duration::from_secs(1);
 
 /// The process.
 pub struct Process {
@@ -40,6 +43,12 @@ pub enum State {
     Running,
     /// It has ended; its output has not.
     Draining {
+        end: End,
+        deadline: Instant,
+    },
+    /// All is read; its clients are held until the daemon knows of the exit, which they may ask it for as soon as
+    /// their streams have ended.
+    Telling {
         end: End,
         deadline: Instant,
     },
@@ -111,8 +120,16 @@ impl Process {
     /// How it ended, once it has.
     pub fn end(&self) -> Option<End> {
         match self.state {
-            State::Draining { end, .. } | State::Ended(end) => Some(end),
+            State::Draining { end, .. } | State::Telling { end, .. } | State::Ended(end) => Some(end),
             _ => None,
+        }
+    }
+
+    /// Lets clients see the end of the streams.
+    pub fn let_clients_go(&mut self, poller: &Poller) {
+        if let State::Telling { end, .. } = self.state {
+            self.state = State::Ended(end);
+            self.streams.end_clients(poller);
         }
     }
 }
