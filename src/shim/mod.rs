@@ -179,7 +179,9 @@ impl Shim {
 
     fn timeout(&self) -> Option<Duration> {
         let drains = self.processes.values().filter_map(|process| match &process.state {
-            State::Draining { deadline, .. } | State::Telling { deadline, .. } => Some(deadline.saturating_duration_since(Instant::now())),
+            State::Draining { deadline, .. } | State::Telling { deadline, .. } => {
+                Some(deadline.saturating_duration_since(Instant::now()))
+            }
             State::Ended(_) if !process.streams.clients_gone() => Some(LINGER),
             _ => None,
         });
