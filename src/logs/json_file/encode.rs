@@ -2,10 +2,14 @@
 //!
 //! Escapes as Go's jsonlog: `"`, `\`, control characters, `<`, `>`, `&`, U+2028 and U+2029; each byte that is not
 //! UTF-8 becomes U+FFFD. Most lines are clean ASCII, so runs without any of these are found 32 bytes at a time and
-//! copied whole.
+//! copied whole. Where bytes are of all kinds, each is looked up in a table.
 
 const LANES: usize = 32;
 const HEX: &[u8; 16] = b"0123456789abcdef";
+/// Bytes that are collected before they are appended.
+const ROOM: usize = 1024;
+/// The longest that one character or byte is written: `\u0000`.
+const LONGEST: usize = 6;
 
 /// Appends `line` without quotes around it, escaped.
 pub fn escape(out: &mut Vec<u8>, line: &[u8]) {
@@ -16,11 +20,17 @@ pub fn escape(out: &mut Vec<u8>, line: &[u8]) {
         rest = &rest[clean..];
         match rest.first() {
             None => return,
-            Some(&byte) if byte < 0x80 => {
-                escape_ascii(out, byte);
+            // Nearly every line has this and nothing else.
+            Some(b'\n') => {
+                out.extend_from_slice(b"\\n");
                 rest = &rest[1..];
             }
-            Some(_) => return escape_unicode(out, rest),
+            Some(&byte) if byte < 0x80 => {
+                let (text, length) = &ASCII[usize::from(byte)];
+                out.extend_from_slice(&text[..usize::from(*length)]);
+                rest = &rest[1..];
+            }
+            Some(_) => rest = escape_mixed(out, rest),
         }
     }
 }
@@ -40,48 +50,87 @@ fn clean_prefix(bytes: &[u8]) -> usize {
     clean + tail.iter().position(|&byte| is_special(byte) || byte >= 0x80).unwrap_or(tail.len())
 }
 
-fn is_special(byte: u8) -> bool {
+const fn is_special(byte: u8) -> bool {
     (byte < 0x20) | (byte == b'"') | (byte == b'\\') | (byte == b'<') | (byte == b'>') | (byte == b'&')
 }
 
-fn escape_ascii(out: &mut Vec<u8>, byte: u8) {
-    match byte {
-        b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-        b'\n' => out.extend_from_slice(b"\\n"),
-        b'\r' => out.extend_from_slice(b"\\r"),
-        _ => {
-            out.extend_from_slice(b"\\u00");
-            out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
-        }
-    }
-}
-
-fn escape_unicode(out: &mut Vec<u8>, bytes: &[u8]) {
-    for chunk in bytes.utf8_chunks() {
-        escape_valid(out, chunk.valid().as_bytes());
-        for _ in chunk.invalid() {
-            out.extend_from_slice(b"\\ufffd");
-        }
-    }
-}
-
-fn escape_valid(out: &mut Vec<u8>, mut text: &[u8]) {
-    while let Some(at) = text.iter().position(|&byte| is_special(byte) || byte == 0xE2) {
-        out.extend_from_slice(&text[..at]);
-        let (taken, separator) = match &text[at..] {
-            [0xE2, 0x80, last @ (0xA8 | 0xA9), ..] => (3, Some(*last)),
-            _ => (1, None),
-        };
-        match (separator, text[at]) {
-            (Some(last), _) => {
-                out.extend_from_slice(&[b'\\', b'u', b'2', b'0', b'2', HEX[usize::from(last & 15)]])
+/// How each byte of ASCII is written, and the length of that.
+static ASCII: [([u8; LONGEST], u8); 128] = {
+    let mut table = [([0; LONGEST], 1); 128];
+    let mut byte = 0;
+    while byte < 128 {
+        let text = byte as u8;
+        table[byte as usize] = match text {
+            b'"' | b'\\' => ([b'\\', text, 0, 0, 0, 0], 2),
+            b'\n' => ([b'\\', b'n', 0, 0, 0, 0], 2),
+            b'\r' => ([b'\\', b'r', 0, 0, 0, 0], 2),
+            _ if is_special(text) => {
+                ([b'\\', b'u', b'0', b'0', HEX[(text >> 4) as usize], HEX[(text & 15) as usize]], 6)
             }
-            (None, 0xE2) => out.push(0xE2),
-            (None, byte) => escape_ascii(out, byte),
-        }
-        text = &text[at + taken..];
+            _ => ([text, 0, 0, 0, 0, 0], 1),
+        };
+        byte += 1;
     }
-    out.extend_from_slice(text);
+    table
+};
+
+/// Escapes `bytes` up to a run that is clean for so long that [`clean_prefix`] pays; returns what is left.
+fn escape_mixed<'a>(out: &mut Vec<u8>, bytes: &'a [u8]) -> &'a [u8] {
+    let mut text = [0; ROOM];
+    let mut length = 0;
+    let mut rest = bytes;
+    let mut clean = 0;
+    while clean < LANES
+        && let [first, tail @ ..] = rest
+    {
+        if length + LONGEST > ROOM {
+            out.extend_from_slice(&text[..length]);
+            length = 0;
+        }
+        let (written, size, taken) = if *first < 0x80 {
+            let (written, size) = ASCII[usize::from(*first)];
+            (written, usize::from(size), 1)
+        } else {
+            high(rest)
+        };
+        text[length..length + LONGEST].copy_from_slice(&written);
+        length += size;
+        clean = if size == 1 { clean + 1 } else { 0 };
+        rest = &tail[taken - 1..];
+    }
+    out.extend_from_slice(&text[..length]);
+    rest
+}
+
+/// How the character beyond ASCII that `bytes` begin with is written, the length of that, and of the character.
+#[inline(always)]
+fn high(bytes: &[u8]) -> ([u8; LONGEST], usize, usize) {
+    match width(bytes) {
+        None => (*b"\\ufffd", LONGEST, 1),
+        Some(3) if bytes[..2] == [0xE2, 0x80] && bytes[2] & 0xFE == 0xA8 => {
+            ([b'\\', b'u', b'2', b'0', b'2', HEX[usize::from(bytes[2] & 15)]], LONGEST, 3)
+        }
+        Some(width) => {
+            let mut text = [0; LONGEST];
+            text[..width].copy_from_slice(&bytes[..width]);
+            (text, width, width)
+        }
+    }
+}
+
+/// Length of the UTF-8 character beyond ASCII that `bytes` begin with, if there is one (RFC 3629, section 4).
+#[inline(always)]
+fn width(bytes: &[u8]) -> Option<usize> {
+    let follows = |at: usize| bytes.get(at).is_some_and(|byte| byte & 0xC0 == 0x80);
+    if !follows(1) {
+        return None;
+    }
+    match (bytes[0], bytes[1]) {
+        (0xC2..=0xDF, _) => Some(2),
+        (0xE0, 0xA0..=0xBF) | (0xE1..=0xEC | 0xEE | 0xEF, _) | (0xED, 0x80..=0x9F) if follows(2) => Some(3),
+        (0xF0, 0x90..=0xBF) | (0xF1..=0xF3, _) | (0xF4, 0x80..=0x8F) if follows(2) && follows(3) => Some(4),
+        _ => None,
+    }
 }
 
 /// Where to cut a line longer than `limit`: there, or up to three bytes earlier where a UTF-8 character would be torn.
