@@ -1,4 +1,4 @@
-//! Layers made to attack the host. Beside each is the defence it was seen to get through without.
+//! Layers made to attack the host. Beside each is the defence that stops it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
