@@ -11,6 +11,7 @@ scenario!(the_exit_code_of_the_command_is_the_cli_s, |d| {
 scenario!(a_command_that_is_not_there_is_127, |d| {
     let ended = d.sh("docker run --name box busybox no-such-command");
     ended.fails(127, "executable file not found in $PATH");
+    assert!(ended.stderr.starts_with("docker: "), "nothing but the error: {ended}");
     assert_eq!(d.sh("docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' box").ok(), "created 127");
     d.sh("docker run --rm busybox /no/such/path").fails(127, "no such file or directory");
 });

@@ -44,10 +44,14 @@ scenario!(mount_targets_that_are_symlinks_stay_inside, |d| {
         if let Some((parent, _)) = target.split_once('/') {
             layer = layer.dir(parent, 0o755);
         }
+        // Links to a directory that is there, and to nothing.
+        let layer = if target.starts_with("etc/") { layer } else { layer.dir("mnt/victim", 0o755) };
         let image = busybox().named("linked:1").layer(layer.symlink(target, "/mnt/victim"));
         d.load(image.docker_archive());
         let ended = d.sh("docker run --rm linked:1 sh -c 'touch /mnt/victim/x /dev/x /proc/x /sys/x; cat /mnt/victim/file'");
         assert!(!ended.stdout.contains("secret"), "{target}: {ended}");
+        // Images have such links, and they lead nowhere as often as not.
+        assert!(!target.starts_with("etc/") || ended.code == 1, "{target}: {ended}");
         expect_untouched(d, target);
         d.sh("docker rmi -f linked:1").ok();
     }
@@ -57,7 +61,7 @@ scenario!(a_volume_s_destination_stays_inside, |d| {
     victim(d);
     let image = busybox().named("volumes:1").layer(Layer::new().symlink("out", "/mnt/victim"));
     d.load(image.docker_archive());
-    d.sh("docker run --rm -v data:/out/inside volumes:1 touch /out/inside/x");
+    d.sh("docker run --rm -v data:/out/inside volumes:1 touch /out/inside/x").ok();
     expect_untouched(d, "a volume through a symlink");
     // CVE-2022-23648
     let image = busybox().named("upwards:1").with("Volumes", json!({"/../../../../../../mnt/victim": {}}));
@@ -82,8 +86,8 @@ scenario!(the_engine_s_program_cannot_be_overwritten, |d| {
 
 // CVE-2024-40635
 scenario!(a_user_beyond_the_range_is_refused, |d| {
-    d.sh("docker run --rm -u 2147483648 busybox id -u").code(125);
-    d.sh("docker run --rm -u -1 busybox id -u").code(125);
+    d.sh("docker run --rm -u 2147483648 busybox id -u").fails(125, "uids and gids must be in range");
+    d.sh("docker run --rm -u -1 busybox id -u").fails(125, "uids and gids must be in range");
 });
 
 // dockerd 20.10 waits for the FIFO's writer.

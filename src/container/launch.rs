@@ -7,6 +7,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::error::{ContainerError, StartFailure};
+use super::mount_points;
 use super::mounts;
 use super::oci_spec;
 use super::parts::Parts;
@@ -38,6 +39,7 @@ pub(super) async fn run(
     crash_point!("container-prepared");
     let spec = oci_spec::build(&request::spec_input(&parts, &record, &sandbox, &mounted)?)
         .map_err(|error| failed(&error, StartFailure::BadRequest))?;
+    let spec = mount_points::settle(spec, mounted.rootfs).await?;
     let launch = LaunchSpec {
         id: record.id.clone(),
         dir: parts.paths.run(&record.id),

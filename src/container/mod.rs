@@ -11,6 +11,7 @@ pub mod host_config;
 mod host_devices;
 mod launch;
 pub mod lenient;
+mod mount_points;
 mod mounts;
 pub mod names;
 pub mod oci_spec;

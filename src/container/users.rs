@@ -82,11 +82,11 @@ impl Accounts {
     }
 
     fn user(&self, user: &str) -> Result<Entry, UserError> {
-        let number = user.parse::<u64>().ok();
+        let number = user.parse::<i64>().ok();
         let wanted = if user.is_empty() { Some(0) } else { number };
         let matches = |entry: &Entry| match entry.name.as_deref() {
             Some(name) if name == user => true,
-            _ => wanted == Some(u64::from(entry.uid)),
+            _ => wanted == Some(i64::from(entry.uid)),
         };
         if let Some(entry) = self.passwd.lines().filter_map(Entry::parse).find(matches) {
             return Ok(entry);
@@ -97,7 +97,7 @@ impl Accounts {
 
     fn group(&self, group: &str) -> Result<u32, UserError> {
         let named = self.group.lines().filter_map(group_line).find(|(name, _, _)| *name == group);
-        match (named, group.parse::<u64>()) {
+        match (named, group.parse::<i64>()) {
             (Some((_, gid, _)), _) => Ok(gid),
             (None, Ok(number)) => in_range(number),
             (None, Err(_)) => Err(UserError::NoGroup(group.to_owned())),
@@ -142,7 +142,7 @@ fn group_line(line: &str) -> Option<(&str, u32, &str)> {
     Some((name, gid, fields.next().unwrap_or_default()))
 }
 
-fn in_range(number: u64) -> Result<u32, UserError> {
+fn in_range(number: i64) -> Result<u32, UserError> {
     u32::try_from(number).ok().filter(|id| *id <= LAST_ID).ok_or(UserError::OutOfRange)
 }
 

@@ -42,7 +42,7 @@ pub fn start(dir: &Path, launch: &Launch, stdio: Stdio, report: OwnedFd) -> io::
     keep.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     fork(&keep, move || {
         // Fails only if there is one already, which a new process has not.
-        let _ = tracing::subscriber::set_global_default(Hints(reporter));
+        let _ = tracing::subscriber::set_global_default(Hints::new(reporter));
         if let Err(message) = create(dir, launch, stdio, reporter) {
             reporter.failure(start_failure(message));
         }

@@ -9,8 +9,18 @@ use tracing::{Event, Level, Metadata, Subscriber};
 
 use super::report::{Reporter, complain};
 
-/// Writes errors to the shim's log and tells them as hints.
-pub struct Hints(pub Reporter);
+/// Tells errors as hints, and writes those of the process it was made in to the shim's log: in the processes that
+/// become the container, standard error is the container's.
+pub struct Hints {
+    reporter: Reporter,
+    helper: u32,
+}
+
+impl Hints {
+    pub fn new(reporter: Reporter) -> Self {
+        Self { reporter, helper: std::process::id() }
+    }
+}
 
 impl Subscriber for Hints {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
@@ -33,8 +43,10 @@ impl Subscriber for Hints {
         let mut text = Text::default();
         event.record(&mut text);
         let line = format!("{}{}", text.message, text.fields);
-        complain(&line);
-        self.0.hint(line);
+        if std::process::id() == self.helper {
+            complain(&line);
+        }
+        self.reporter.hint(line);
     }
 
     fn enter(&self, _: &Id) {}

@@ -6,6 +6,7 @@ pub mod igzip;
 pub mod inherited;
 pub mod memory;
 pub mod mount;
+pub mod mount_point;
 pub mod netlink;
 pub mod netns;
 pub mod overlay;

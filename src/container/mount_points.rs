@@ -1,0 +1,73 @@
+//! Where a container's mounts go in its root: images may have links there (`/etc/resolv.conf` often is one, and leads
+//! nowhere), which mean the container's root, never the host's.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use ::oci_spec::runtime::{Mount, Spec};
+
+use super::error::{ContainerError, StartFailure};
+use crate::base::sys::mount_point::{Kind, place};
+use crate::base::sys::root_fs::Root;
+use crate::runtime::LaunchError;
+
+/// What is masked in these and made in them is named by these paths: behind a link it would be elsewhere, and what the
+/// runtime makes in `/dev` before it has changed its root would be on the host (CVE-2023-27561 was of this kind).
+const FIXED: [&str; 3] = ["/proc", "/sys", "/dev"];
+
+/// Gives each mount of `spec` a destination without links, and makes what is missing in the root that is mounted at
+/// `rootfs`.
+pub(super) async fn settle(spec: Spec, rootfs: PathBuf) -> Result<Spec, ContainerError> {
+    let settled = tokio::task::spawn_blocking(move || settle_all(spec, &rootfs));
+    settled.await.unwrap_or_else(|_| Err(refused("the mount worker ended early".to_owned())))
+}
+
+fn settle_all(mut spec: Spec, rootfs: &Path) -> Result<Spec, ContainerError> {
+    let root = Root::open(rootfs).map_err(|error| refused(error.to_string()))?;
+    let mut covered = Vec::new();
+    for mount in spec.mounts_mut().iter_mut().flatten() {
+        let destination = settle_one(&root, mount, &covered).map_err(|error| unusable(mount, &error))?;
+        mount.set_destination(destination.clone());
+        covered.push(destination);
+    }
+    Ok(spec)
+}
+
+fn settle_one(root: &Root, mount: &Mount, covered: &[PathBuf]) -> io::Result<PathBuf> {
+    let kind = match (mount.typ().as_deref(), mount.source()) {
+        (Some("bind"), Some(source)) if !source.is_dir() => Kind::File,
+        _ => Kind::Directory,
+    };
+    let asked = mount.destination();
+    let found = place(root, asked, kind, covered)?;
+    if &found != asked && FIXED.iter().any(|fixed| asked == Path::new(fixed)) {
+        let text = format!("filesystem {asked:?} must be mounted on ordinary directory");
+        return Err(io::Error::other(text));
+    }
+    Ok(found)
+}
+
+/// In runc's words, which clients know.
+fn unusable(mount: &Mount, error: &io::Error) -> ContainerError {
+    let source = mount.source().as_deref().unwrap_or(Path::new("")).display();
+    let destination = mount.destination().display();
+    let (reason, hint) = match error.raw_os_error() {
+        Some(libc::ENOTDIR) => (
+            "not a directory".to_owned(),
+            ": Are you trying to mount a directory onto a file (or vice-versa)? Check if the specified host path \
+             exists and is the expected type",
+        ),
+        _ => (error.to_string(), ""),
+    };
+    refused(format!("error mounting \"{source}\" to rootfs at \"{destination}\": {reason}: unknown{hint}"))
+}
+
+fn refused(message: String) -> ContainerError {
+    let error = LaunchError::Start {
+        message: format!(
+            "runc create failed: unable to start container process: error during container init: {message}"
+        ),
+        kind: crate::runtime::StartFailure::Other,
+    };
+    ContainerError::StartFailed { message: error.to_string(), kind: StartFailure::BadRequest }
+}
