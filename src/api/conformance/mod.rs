@@ -86,7 +86,8 @@ pub fn validate(method: &str, target: &str, status: u16, body: &[u8]) -> Vec<Vio
     let (Ok(version), Some(matched)) = (version, routing::find(method, rest)) else {
         return refused(method, path, status, body);
     };
-    if method == "HEAD" || status == 304 || status == 204 {
+    // A redirection (301) is the router's, before any operation: Go's does the same.
+    if method == "HEAD" || matches!(status, 301 | 304 | 204) {
         return Vec::new();
     }
     validate_operation(matched.route.name, version, status, body)

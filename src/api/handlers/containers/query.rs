@@ -99,7 +99,10 @@ pub async fn replay(engine: &Engine, now: &Published, style: Style, client: &Own
         return;
     };
     let (sender, mut receiver) = mpsc::channel::<Bytes>(4);
-    let reading = follow::send(reader, Text::new(style), std::future::ready(()), &sender);
+    // The sender goes with the reading: its end is the end for the writing.
+    let reading = async move {
+        let _ = follow::send(reader, Text::new(style), std::future::ready(()), &sender).await;
+    };
     let writing = async {
         while let Some(bytes) = receiver.recv().await {
             let Ok(client) = client.as_fd().try_clone_to_owned() else { return };
@@ -110,12 +113,7 @@ pub async fn replay(engine: &Engine, now: &Published, style: Style, client: &Own
             }
         }
     };
-    tokio::join!(
-        async {
-            let _ = reading.await;
-        },
-        writing
-    );
+    tokio::join!(reading, writing);
 }
 
 /// `GET /containers/{id}/top`
