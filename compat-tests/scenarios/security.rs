@@ -118,3 +118,29 @@ scenario!(nothing_of_a_container_is_readable_by_other_users, Setup::new().slipwa
         d.sh("setpriv --reuid 65534 --regid 65534 --clear-groups find data exec -type f 2>/dev/null | head");
     assert_eq!(ended.stdout, "");
 });
+
+scenario!(a_device_is_used_only_by_whom_it_was_given_to, |d| {
+    // The kernel's log, which every machine has.
+    let open = "mknod /log c 1 11 && : </log && echo opened";
+    let run = |options: &str| d.sh(&format!("docker run --rm --cap-add SYSLOG {options} busybox sh -c '{open}'"));
+    let refused = run("");
+    assert!(refused.stderr.contains("Operation not permitted"), "{refused}");
+    assert_eq!(refused.stdout, "");
+    assert_eq!(run("--device-cgroup-rule 'c 1:11 r'").ok(), "opened");
+    d.sh("mknod log c 1 11").ok();
+    let given = |script: &str| {
+        let device = "--cap-add SYSLOG --device $PWD/log:/dev/given:r";
+        d.sh(&format!("docker run --rm {device} busybox sh -c '{script} && echo opened'"))
+    };
+    assert_eq!(given(": </dev/given").ok(), "opened");
+    let written = given(": >>/dev/given");
+    assert!(written.stderr.contains("Operation not permitted"), "{written}");
+    let usual = "echo x >/dev/null && head -c 3 /dev/zero | wc -c && head -c 3 /dev/urandom | wc -c && : </dev/ptmx";
+    assert_eq!(d.sh(&format!("docker run --rm busybox sh -c '{usual}'")).ok(), "3\n3");
+});
+
+// runc gives a privileged container capabilities that the test machine's root may lack, and fails.
+scenario!(a_privileged_container_uses_every_device, Setup::new().slipway_only(), |d| {
+    let script = "mknod /log c 1 11 && : </log && echo opened";
+    assert_eq!(d.sh(&format!("docker run --rm --privileged busybox sh -c '{script}'")).ok(), "opened");
+});

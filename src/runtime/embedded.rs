@@ -5,36 +5,55 @@
 //!   libcontainer would compile the filter anew for each start (20 ms and more for the default profile), compares
 //!   masked arguments the wrong way round, and needs privilege at a moment when it has dropped it.
 //! - Propagation of single mounts is ignored there, so that of the root decides: private unless asked otherwise.
-//! - A read-only cgroup mount is made writable on cgroup v1; read-only paths over it make up for that.
+//! - On cgroup v2 the limits are taken out: the shim sets them, and makes the group. On v1 a systemd scope is made
+//!   likewise, but its limits are the library's part.
+//! - Its own cgroup v1 mounts ignore `ro` and cannot be made where another container's processes are seen; binds of the
+//!   container's directories take their place.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxSeccomp, Mount, Spec};
+use oci_spec::runtime::{LinuxCapabilities, LinuxResources, LinuxSeccomp, Mount, Spec};
+
+use crate::base::sys::cgroup;
 
 /// What the shim applies in the runtime's place.
 pub(super) struct Taken {
     pub seccomp: Option<LinuxSeccomp>,
     pub capabilities: Option<LinuxCapabilities>,
+    pub resources: Option<LinuxResources>,
 }
 
 /// Changes a specification to what the embedded runtime understands.
 pub(super) fn adapt(spec: &mut Spec) -> Taken {
-    let groups = read_only_groups(spec.mounts().as_deref().unwrap_or_default());
-    let mut taken = Taken { seccomp: None, capabilities: None };
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = cgroup::hierarchies(&mountinfo).into_iter().map(|hierarchy| hierarchy.mount);
+    let shown: Vec<_> = mounts.filter(|mount| mount.starts_with("/sys/fs/cgroup")).collect();
+    adapt_to(spec, &shown)
+}
+
+fn adapt_to(spec: &mut Spec, hierarchies: &[PathBuf]) -> Taken {
+    let mut taken = Taken { seccomp: None, capabilities: None, resources: None };
     if let Some(process) = spec.process_mut() {
         taken.capabilities = process.capabilities().clone();
         process.set_capabilities(None);
     }
+    let mut group = None;
     if let Some(linux) = spec.linux_mut() {
         taken.seccomp = linux.seccomp().clone();
         linux.set_seccomp(None);
         let propagation = root_propagation(linux.rootfs_propagation().as_deref());
         linux.set_rootfs_propagation(Some(propagation.to_owned()));
-        if !groups.is_empty() {
-            let paths = linux.readonly_paths().clone().unwrap_or_default();
-            linux.set_readonly_paths(Some(paths.into_iter().chain(groups).collect()));
+        // A directory, which systemd's names stand for.
+        group = linux.cgroups_path().as_deref().map(|path| Path::new("/").join(cgroup::from_specification(path)));
+        linux.set_cgroups_path(group.clone());
+        if hierarchies.is_empty() {
+            taken.resources = linux.resources().clone();
+            linux.set_resources(None);
         }
+    }
+    if let Some(group) = group.filter(|_| !hierarchies.is_empty()) {
+        bind_groups(spec, &group, hierarchies);
     }
     taken
 }
@@ -48,27 +67,39 @@ fn root_propagation(wanted: Option<&str>) -> &'static str {
     }
 }
 
-/// The directories in the container that show the host's v1 hierarchies and must not be written to.
-fn read_only_groups(mounts: &[Mount]) -> Vec<String> {
-    let is_read_only = |mount: &Mount| mount.options().iter().flatten().any(|option| option == "ro");
-    let Some(mount) = mounts.iter().find(|mount| mount.typ().as_deref() == Some("cgroup")) else {
-        return Vec::new();
-    };
-    if !is_read_only(mount) {
-        return Vec::new();
+/// Puts binds of the container's directories in all v1 hierarchies in place of the mount that stands for them.
+fn bind_groups(spec: &mut Spec, group: &Path, hierarchies: &[PathBuf]) {
+    let mut mounts = spec.mounts().clone().unwrap_or_default();
+    let Some(at) = mounts.iter().position(|mount| mount.typ().as_deref() == Some("cgroup")) else { return };
+    let (top, options) = (mounts[at].destination().clone(), mounts[at].options().clone().unwrap_or_default());
+    let read_only = options.iter().any(|option| option == "ro");
+    let inside = group.strip_prefix("/").unwrap_or(group);
+    let mut binds = vec![mount("tmpfs", Path::new("tmpfs"), &top, &["noexec", "nosuid", "nodev", "mode=755"])];
+    for hierarchy in hierarchies {
+        let options: Vec<_> = ["bind"].into_iter().chain(options.iter().map(String::as_str)).collect();
+        // Controllers mounted together are found by the name of each, too.
+        let whole = hierarchy.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let single = whole.split(',').filter(|name| *name != whole);
+        for name in [whole].into_iter().chain(single) {
+            binds.push(mount("bind", &hierarchy.join(inside), &top.join(name), &options));
+        }
     }
-    let hierarchies = v1_hierarchies(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default());
-    let names = hierarchies.iter().filter_map(|hierarchy| hierarchy.file_name());
-    let inside: Vec<PathBuf> = names.map(|name| mount.destination().join(name)).collect();
-    let outside = (!inside.is_empty()).then(|| mount.destination().clone());
-    outside.into_iter().chain(inside).map(|path| path.to_string_lossy().into_owned()).collect()
+    mounts.splice(at..=at, binds);
+    spec.set_mounts(Some(mounts));
+    if let Some(linux) = spec.linux_mut().as_mut().filter(|_| read_only) {
+        // The directory itself, once everything is mounted in it.
+        let paths = linux.readonly_paths().clone().unwrap_or_default();
+        let top = top.to_string_lossy().into_owned();
+        linux.set_readonly_paths(Some(paths.into_iter().chain([top]).collect()));
+    }
 }
 
-/// Mount points of v1 hierarchies (proc(5), mountinfo).
-fn v1_hierarchies(mountinfo: &str) -> Vec<PathBuf> {
-    let lines = mountinfo.lines().filter(|line| line.contains(" - cgroup "));
-    let points = lines.filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from);
-    points.filter(|point| point.starts_with(Path::new("/sys/fs/cgroup"))).collect()
+fn mount(kind: &str, source: &Path, destination: &Path, options: &[&str]) -> Mount {
+    let options = options.iter().map(|&option| option.to_owned()).collect();
+    let mut mount = Mount::default();
+    mount.set_typ(Some(kind.to_owned())).set_source(Some(source.to_owned()));
+    mount.set_destination(destination.to_owned()).set_options(Some(options));
+    mount
 }
 
 #[cfg(test)]
@@ -89,11 +120,39 @@ mod tests {
     }
 
     #[test]
-    fn hierarchies_are_those_of_cgroup_v1() {
-        let mountinfo = "31 25 0:27 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu\n\
-                         32 25 0:28 / /sys/fs/cgroup/unified rw shared:9 - cgroup2 cgroup2 rw\n\
-                         33 25 0:29 / /elsewhere rw - cgroup cgroup rw,pids\n";
-        assert_eq!(v1_hierarchies(mountinfo), [PathBuf::from("/sys/fs/cgroup/cpu,cpuacct")]);
+    fn on_cgroup_v1_the_containers_own_groups_are_bound() {
+        let mut spec: Spec = serde_json::from_str(
+            r#"{"ociVersion":"1.0.2","linux":{"cgroupsPath":"/docker/a","resources":{"pids":{"limit":5}}},
+                "mounts":[{"destination":"/proc","type":"proc"},{"destination":"/sys/fs/cgroup","type":"cgroup",
+                           "source":"cgroup","options":["ro","nosuid"]},{"destination":"/x","type":"bind"}]}"#,
+        )
+        .unwrap();
+        let hierarchies = ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/pids"].map(PathBuf::from);
+        let taken = adapt_to(&mut spec, &hierarchies);
+        assert_eq!(taken.resources, None);
+        let mounts = spec.mounts().as_deref().unwrap();
+        let shown = mounts.iter().map(|mount| mount.destination().to_str().unwrap());
+        let expected = ["/proc", "/sys/fs/cgroup", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu",
+            "/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/pids", "/x"];
+        assert_eq!(shown.collect::<Vec<_>>(), expected);
+        assert_eq!(mounts[3].source().as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct/docker/a")));
+        assert_eq!(mounts[3].options().as_ref().unwrap(), &["bind", "ro", "nosuid"]);
+        let read_only = spec.linux().as_ref().unwrap().readonly_paths().clone();
+        assert_eq!(read_only.unwrap(), ["/sys/fs/cgroup"]);
+    }
+
+    #[test]
+    fn on_cgroup_v2_limits_and_groups_are_left_to_the_shim() {
+        let mut spec: Spec = serde_json::from_str(
+            r#"{"ociVersion":"1.0.2",
+                "linux":{"cgroupsPath":"system.slice:docker:a","resources":{"pids":{"limit":5}}}}"#,
+        )
+        .unwrap();
+        let taken = adapt_to(&mut spec, &[]);
+        assert_eq!(taken.resources.unwrap().pids().unwrap().limit(), 5);
+        let linux = spec.linux().as_ref().unwrap();
+        assert_eq!(linux.resources(), &None);
+        assert_eq!(linux.cgroups_path().as_deref(), Some(Path::new("/system.slice/docker-a.scope")));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxSeccomp};
+use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp};
 use tokio::sync::watch;
 
 use super::client::{self, Connected, Running, Shim};
@@ -111,7 +111,7 @@ impl Launcher {
         let Connected { shim, events, status, end } =
             client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
         self.remember(&spec.dir, end);
-        let (launch, clients) = describe(&mut spec, confinement.capabilities);
+        let (launch, clients) = describe(&mut spec, confinement);
         let mut fds = clients;
         let mut rest = spec.port_sockets;
         let room = fdpass::MAX_FDS.saturating_sub(fds.len()).min(rest.len());
@@ -162,7 +162,8 @@ impl Launcher {
         }
         let taken = embedded::adapt(&mut spec.spec);
         let Some(profile) = taken.seccomp else {
-            return Ok(Confinement { filter: None, capabilities: taken.capabilities });
+            let (capabilities, resources) = (taken.capabilities, taken.resources);
+            return Ok(Confinement { filter: None, capabilities, resources });
         };
         let filters = self.filters.clone();
         let compiled = tokio::task::spawn_blocking(move || filters.program(&profile)).await;
@@ -174,7 +175,8 @@ impl Launcher {
         };
         let compiled = compiled.map_err(|error| failed(error.to_string()))?;
         let filter = compiled.map_err(|error| failed(error.to_string()))?;
-        Ok(Confinement { filter: Some(filter), capabilities: taken.capabilities })
+        let (capabilities, resources) = (taken.capabilities, taken.resources);
+        Ok(Confinement { filter: Some(filter), capabilities, resources })
     }
 
     /// Waits until the shim of the container's last run has cleaned up: it had the same directory and cgroup.
@@ -280,14 +282,15 @@ async fn hold(shim: &Shim, mut sockets: Vec<OwnedFd>) -> Result<(), ShimError> {
     Ok(())
 }
 
-/// What the shim does to the container's process just before it becomes its program.
+/// What the shim does in the embedded runtime's place.
 #[derive(Default)]
 struct Confinement {
     filter: Option<Arc<[u8]>>,
     capabilities: Option<LinuxCapabilities>,
+    resources: Option<LinuxResources>,
 }
 
-fn describe(spec: &mut LaunchSpec, capabilities: Option<LinuxCapabilities>) -> (Launch, Vec<OwnedFd>) {
+fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<OwnedFd>) {
     let linux = spec.spec.linux().as_ref();
     let own_pid_namespace = linux
         .and_then(|linux| linux.namespaces().as_ref())
@@ -309,7 +312,8 @@ fn describe(spec: &mut LaunchSpec, capabilities: Option<LinuxCapabilities>) -> (
         cgroups_path,
         own_pid_namespace,
         user,
-        capabilities,
+        capabilities: confinement.capabilities,
+        resources: confinement.resources,
         attachments: streams,
     };
     (launch, clients)

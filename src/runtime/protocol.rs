@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxCapabilities, Process};
+use oci_spec::runtime::{LinuxCapabilities, LinuxResources, Process};
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{ContainerId, ExecId};
@@ -98,6 +98,9 @@ pub struct Launch {
     /// What its process keeps, where the shim sees to that and not the runtime.
     #[serde(default)]
     pub capabilities: Option<LinuxCapabilities>,
+    /// Its limits, where the shim sees to them and not the runtime.
+    #[serde(default)]
+    pub resources: Option<LinuxResources>,
     pub attachments: Vec<Streams>,
 }
 

@@ -20,6 +20,7 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use oci_spec::runtime::{LinuxCapabilities, Spec};
 
+use super::cgroup::{self, Maker, Wanted};
 use super::confine::{Filter, as_program, confine};
 use super::fork::fork;
 use super::program::Program;
@@ -52,6 +53,7 @@ pub fn start(dir: &Path, launch: &Launch, stdio: Stdio, report: OwnedFd) -> io::
 fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Result<(), String> {
     let state = dir.join(STATE);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(|e| runtime_error(&e))?;
+    make_group(launch)?;
     let program = ContainerProgram {
         reporter,
         filter: Filter::read(dir).map_err(|e| runtime_error(&e))?,
@@ -72,7 +74,8 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     }
     let container = builder
         .as_init(dir)
-        .with_systemd(launch.systemd_cgroup)
+        // What systemd makes it has made; the path is that of a directory.
+        .with_systemd(false)
         .with_detach(true)
         .as_sibling(true)
         .build()
@@ -87,6 +90,19 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     NotifySocket::new(state.join(launch.id.as_str()).join(NOTIFY_FILE))
         .notify_container_start()
         .map_err(|e| runtime_error(&e))
+}
+
+fn make_group(launch: &Launch) -> Result<(), String> {
+    let Some(path) = launch.cgroups_path.as_deref() else { return Ok(()) };
+    let description = format!("docker container {}", launch.id);
+    let maker = if launch.systemd_cgroup { Maker::Systemd(&description) } else { Maker::Own };
+    let wanted = Wanted { path, resources: launch.resources.as_ref(), maker };
+    cgroup::make(&wanted).map_err(|error| {
+        format!(
+            "runc create failed: unable to start container process: unable to apply cgroup configuration: {error}: \
+             unknown"
+        )
+    })
 }
 
 /// Lets a process open its own streams through /dev/stdout and the like. /dev/null stays root's; where the owner cannot

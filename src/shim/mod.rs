@@ -7,6 +7,7 @@
 //! It imports `base`, `logs` and the runtime's protocol only; there is no tokio here.
 
 mod binary;
+mod cgroup;
 mod client;
 mod command;
 mod confine;

@@ -226,6 +226,24 @@ pub fn from_specification(cgroups_path: &Path) -> PathBuf {
     path
 }
 
+/// A cgroup v1 hierarchy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hierarchy {
+    pub mount: PathBuf,
+    /// Its controllers (`name=systemd` for a named one), among other options of the mount.
+    pub options: Vec<String>,
+}
+
+/// The cgroup v1 hierarchies, from the text of `/proc/self/mountinfo`.
+pub fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+    let hierarchy = |line: &str| {
+        let (left, right) = line.split_once(" - cgroup ")?;
+        let options = right.split(' ').nth(1)?.split(',').map(str::to_owned).collect();
+        Some(Hierarchy { mount: PathBuf::from(left.split(' ').nth(4)?), options })
+    };
+    mountinfo.lines().filter_map(hierarchy).collect()
+}
+
 /// Where each hierarchy is mounted, by controller (`name=systemd` for named ones, `""` for the unified one), from the
 /// text of `/proc/self/mountinfo`. The first of several mounts counts.
 fn mount_points(mountinfo: &str) -> BTreeMap<String, PathBuf> {
@@ -338,6 +356,10 @@ mod tests {
         assert_eq!(points["cpuacct"], Path::new("/sys/fs/cgroup/cpu,cpuacct"));
         assert_eq!(points[""], Path::new("/sys/fs/cgroup/unified"));
         assert_eq!(points["name=systemd"], Path::new("/sys/fs/cgroup/systemd"));
+        let legacy = hierarchies(text);
+        assert_eq!(legacy.len(), 2);
+        assert_eq!(legacy[0].mount, Path::new("/sys/fs/cgroup/cpu,cpuacct"));
+        assert_eq!(legacy[0].options, ["rw", "cpu", "cpuacct"]);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! System calls behind safe functions. With `shim`, the only place for `unsafe`.
 
+pub mod bpf;
 pub mod cgroup;
 pub mod fdpass;
 pub mod igzip;
