@@ -188,6 +188,27 @@ scenario!(volumes_come_from_another_container, |d| {
     d.sh("docker run --rm --volumes-from store:ro busybox touch /d/g").fails(1, "Read-only");
 });
 
+scenario!(ipc_is_private_or_shared_as_asked, |d| {
+    d.sh("docker run -d --name one --ipc shareable --shm-size 1m busybox sh -c 'echo shared >/dev/shm/note; sleep 1000'").ok();
+    d.sh("docker run -d --name alone --ipc private busybox sleep 1000").ok();
+    d.sh("until docker exec one test -s /dev/shm/note; do sleep 0.1; done").ok();
+    let namespace = d.sh("docker exec one readlink /proc/self/ns/ipc").ok();
+    let show = "readlink /proc/self/ns/ipc; cat /dev/shm/note; df -k /dev/shm";
+    let shown = d.sh(&format!("docker run --rm --ipc container:one busybox sh -c '{show}'")).ok();
+    assert!(shown.starts_with(&format!("{namespace}\nshared\n")), "{shown}");
+    assert!(shown.contains(" 1024 "), "{shown}");
+    // By way of another that shares it.
+    d.sh("docker run -d --name two --ipc container:one busybox sleep 1000").ok();
+    assert_eq!(d.sh("docker run --rm --ipc container:two busybox cat /dev/shm/note").ok(), "shared");
+    let refused = d.sh("docker run --rm --ipc container:alone busybox true");
+    assert!(refused.stderr.contains("non-shareable IPC (hint: use IpcMode:shareable for the donor container)"), "{refused}");
+    assert_eq!(d.sh("docker run --rm --ipc none busybox grep -c ' /dev/shm ' /proc/mounts").stdout.trim(), "0");
+    let own = d.sh("readlink /proc/self/ns/ipc; stat -c %d.%i /dev/shm").ok();
+    assert_eq!(d.sh("docker run --rm --ipc host busybox sh -c 'readlink /proc/self/ns/ipc; stat -c %d.%i /dev/shm'").ok(), own);
+    d.sh("docker restart -t 0 one").ok();
+    d.sh("docker rm -f one two alone").ok();
+});
+
 scenario!(namespaces_of_the_host_and_of_others, |d| {
     d.sh("docker run -d --name one busybox sleep 1000").ok();
     assert_eq!(d.sh("docker run --rm --pid container:one busybox cat /proc/1/comm").ok(), "sleep");

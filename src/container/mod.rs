@@ -24,6 +24,7 @@ pub mod registry;
 mod report;
 pub mod request;
 pub mod seccomp;
+mod shm;
 pub mod signal;
 mod spawn;
 pub mod state;

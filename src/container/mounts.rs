@@ -29,6 +29,7 @@ pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<
     let mounted = tokio::task::spawn_blocking(move || {
         let rootfs = mount_root(&parts, &record).map_err(failed)?;
         make_working_dir(&record, &rootfs).map_err(failed)?;
+        super::shm::mount(&parts, &record).map_err(failed)?;
         super::volumes::fill(&parts, &record, &rootfs).map_err(failed)?;
         Ok::<_, ContainerError>(rootfs)
     });
@@ -85,11 +86,12 @@ async fn source(parts: &Parts, record: &Record, point: &MountPoint) -> Result<Pa
 
 /// Takes down what [`prepare`] mounted. What is not mounted is fine.
 pub(super) async fn release(parts: &Parts, record: &Record) {
-    let target = parts.paths.rootfs(&record.id);
-    let path = target.clone();
-    let unmounted = tokio::task::spawn_blocking(move || unmount(&path)).await;
+    let mut targets = vec![parts.paths.rootfs(&record.id)];
+    targets.extend(super::shm::is_shareable(record).then(|| parts.paths.shm(&record.id)));
+    let unmounted =
+        tokio::task::spawn_blocking(move || targets.iter().try_for_each(|target| unmount(target))).await;
     if let Ok(Err(error)) = unmounted {
-        tracing::warn!(container = %record.id, %error, "the root file system is still mounted");
+        tracing::warn!(container = %record.id, %error, "a file system is still mounted");
     }
     for point in record.mounts.iter().filter(|point| point.kind == MountType::Volume) {
         super::volumes::unmount(parts, record, point).await;

@@ -61,6 +61,7 @@ pub(super) fn spec_input<'a>(
         rootfs: mounted.rootfs.clone(),
         netns: sandbox.netns.as_deref(),
         shared: shared(parts, record)?,
+        shm: super::shm::source(parts, record)?,
         mounts: mounted.mounts.clone(),
         files: files(parts, record),
         init: wants_init.then_some(own_init),

@@ -58,6 +58,16 @@ impl Paths {
     pub fn rootfs(&self, id: &ContainerId) -> PathBuf {
         self.roots().join(id.as_str())
     }
+
+    /// The directory of all `/dev/shm` that containers may share, apart as the roots are.
+    pub fn shms(&self) -> PathBuf {
+        self.exec_root.join("shm")
+    }
+
+    /// Where a container's `/dev/shm` is mounted if others may share it.
+    pub fn shm(&self, id: &ContainerId) -> PathBuf {
+        self.shms().join(id.as_str())
+    }
 }
 
 /// What is written at each transition.

@@ -103,9 +103,9 @@ fn sweep_runs(paths: &storage::Paths, known: impl Fn(&str) -> bool) {
         let entries = fs::read_dir(dir).into_iter().flatten().flatten();
         entries.filter(|entry| !known(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
     };
-    for root in left(paths.roots()) {
-        let removed = mount::unmount_if_mounted(&root, Unmount::Lazy).and_then(|_| fs::remove_dir(&root));
-        complain(&root, removed);
+    for mounted in left(paths.roots()).chain(left(paths.shms())) {
+        let removed = mount::unmount_if_mounted(&mounted, Unmount::Lazy).and_then(|_| fs::remove_dir(&mounted));
+        complain(&mounted, removed);
     }
     for run in left(paths.runs()) {
         complain(&run, fs::remove_dir_all(&run));

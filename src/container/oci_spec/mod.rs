@@ -56,6 +56,8 @@ pub struct SpecInput<'a> {
     pub netns: Option<&'a Path>,
     /// Namespaces of other containers that this one shares, by the specification's type (`pid`, `ipc`).
     pub shared: BTreeMap<&'static str, PathBuf>,
+    /// The host's directory that `/dev/shm` shows; `None` for one of the container's own.
+    pub shm: Option<PathBuf>,
     /// The record's mounts with what was made ready for each.
     pub mounts: Vec<Prepared>,
     /// Files for `/etc`: path in the container and on the host.

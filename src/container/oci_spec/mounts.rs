@@ -56,10 +56,10 @@ fn system(input: &SpecInput<'_>) -> Vec<Value> {
         mount("/sys/fs/cgroup", "cgroup", "cgroup", &[cgroup_access, "nosuid", "noexec", "nodev"]),
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
     ];
-    if host_config.ipc_mode == "host" {
-        list.push(bind("/dev/shm", "/dev/shm", &["rbind", "rprivate", "nosuid", "noexec", "nodev"]));
-    } else if host_config.ipc_mode != "none" {
-        list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]));
+    match &input.shm {
+        Some(dir) => list.push(bind("/dev/shm", &dir.to_string_lossy(), &["rbind", "rprivate"])),
+        None if host_config.ipc_mode == "none" => {}
+        None => list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])),
     }
     list
 }

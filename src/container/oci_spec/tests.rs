@@ -58,6 +58,7 @@ fn built_with(record: &Record, uid: u32, mounts: Vec<Prepared>, defaults: &Defau
         rootfs: "/rootfs".into(),
         netns: Some(Path::new("/run/netns/x")),
         shared: BTreeMap::new(),
+        shm: None,
         mounts,
         files: vec![("/etc/hosts", "/files/hosts".into())],
         init: None,
