@@ -201,10 +201,20 @@ scenario!(ipc_is_private_or_shared_as_asked, |d| {
     d.sh("docker run -d --name two --ipc container:one busybox sleep 1000").ok();
     assert_eq!(d.sh("docker run --rm --ipc container:two busybox cat /dev/shm/note").ok(), "shared");
     let refused = d.sh("docker run --rm --ipc container:alone busybox true");
-    assert!(refused.stderr.contains("non-shareable IPC (hint: use IpcMode:shareable for the donor container)"), "{refused}");
-    assert_eq!(d.sh("docker run --rm --ipc none busybox grep -c ' /dev/shm ' /proc/mounts").stdout.trim(), "0");
+    assert!(
+        refused.stderr.contains("non-shareable IPC (hint: use IpcMode:shareable for the donor container)"),
+        "{refused}"
+    );
+    assert_eq!(
+        d.sh("docker run --rm --ipc none busybox grep -c ' /dev/shm ' /proc/mounts").stdout.trim(),
+        "0"
+    );
     let own = d.sh("readlink /proc/self/ns/ipc; stat -c %d.%i /dev/shm").ok();
-    assert_eq!(d.sh("docker run --rm --ipc host busybox sh -c 'readlink /proc/self/ns/ipc; stat -c %d.%i /dev/shm'").ok(), own);
+    assert_eq!(
+        d.sh("docker run --rm --ipc host busybox sh -c 'readlink /proc/self/ns/ipc; stat -c %d.%i /dev/shm'")
+            .ok(),
+        own
+    );
     d.sh("docker restart -t 0 one").ok();
     d.sh("docker rm -f one two alone").ok();
 });

@@ -122,7 +122,8 @@ scenario!(nothing_of_a_container_is_readable_by_other_users, Setup::new().slipwa
 scenario!(a_device_is_used_only_by_whom_it_was_given_to, |d| {
     // The kernel's log, which every machine has.
     let open = "mknod /log c 1 11 && : </log && echo opened";
-    let run = |options: &str| d.sh(&format!("docker run --rm --cap-add SYSLOG {options} busybox sh -c '{open}'"));
+    let run =
+        |options: &str| d.sh(&format!("docker run --rm --cap-add SYSLOG {options} busybox sh -c '{open}'"));
     let refused = run("");
     assert!(refused.stderr.contains("Operation not permitted"), "{refused}");
     assert_eq!(refused.stdout, "");
@@ -135,7 +136,8 @@ scenario!(a_device_is_used_only_by_whom_it_was_given_to, |d| {
     assert_eq!(given(": </dev/given").ok(), "opened");
     let written = given(": >>/dev/given");
     assert!(written.stderr.contains("Operation not permitted"), "{written}");
-    let usual = "echo x >/dev/null && head -c 3 /dev/zero | wc -c && head -c 3 /dev/urandom | wc -c && : </dev/ptmx";
+    let usual =
+        "echo x >/dev/null && head -c 3 /dev/zero | wc -c && head -c 3 /dev/urandom | wc -c && : </dev/ptmx";
     assert_eq!(d.sh(&format!("docker run --rm busybox sh -c '{usual}'")).ok(), "3\n3");
 });
 

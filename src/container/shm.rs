@@ -62,7 +62,8 @@ fn shared_by(parts: &Parts, owner: &str) -> Result<PathBuf, ContainerError> {
 }
 
 fn not_shareable() -> String {
-    "failed to join IPC namespace: non-shareable IPC (hint: use IpcMode:shareable for the donor container)".to_owned()
+    "failed to join IPC namespace: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+        .to_owned()
 }
 
 /// Whether the user mounts something there.

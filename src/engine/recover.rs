@@ -104,7 +104,8 @@ fn sweep_runs(paths: &storage::Paths, known: impl Fn(&str) -> bool) {
         entries.filter(|entry| !known(&entry.file_name().to_string_lossy())).map(|entry| entry.path())
     };
     for mounted in left(paths.roots()).chain(left(paths.shms())) {
-        let removed = mount::unmount_if_mounted(&mounted, Unmount::Lazy).and_then(|_| fs::remove_dir(&mounted));
+        let removed =
+            mount::unmount_if_mounted(&mounted, Unmount::Lazy).and_then(|_| fs::remove_dir(&mounted));
         complain(&mounted, removed);
     }
     for run in left(paths.runs()) {

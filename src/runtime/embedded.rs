@@ -45,7 +45,8 @@ fn adapt_to(spec: &mut Spec, hierarchies: &[PathBuf]) -> Taken {
         let propagation = root_propagation(linux.rootfs_propagation().as_deref());
         linux.set_rootfs_propagation(Some(propagation.to_owned()));
         // A directory, which systemd's names stand for.
-        group = linux.cgroups_path().as_deref().map(|path| Path::new("/").join(cgroup::from_specification(path)));
+        group =
+            linux.cgroups_path().as_deref().map(|path| Path::new("/").join(cgroup::from_specification(path)));
         linux.set_cgroups_path(group.clone());
         if hierarchies.is_empty() {
             taken.resources = linux.resources().clone();
@@ -74,7 +75,8 @@ fn bind_groups(spec: &mut Spec, group: &Path, hierarchies: &[PathBuf]) {
     let (top, options) = (mounts[at].destination().clone(), mounts[at].options().clone().unwrap_or_default());
     let read_only = options.iter().any(|option| option == "ro");
     let inside = group.strip_prefix("/").unwrap_or(group);
-    let mut binds = vec![mount("tmpfs", Path::new("tmpfs"), &top, &["noexec", "nosuid", "nodev", "mode=755"])];
+    let mut binds =
+        vec![mount("tmpfs", Path::new("tmpfs"), &top, &["noexec", "nosuid", "nodev", "mode=755"])];
     for hierarchy in hierarchies {
         let options: Vec<_> = ["bind"].into_iter().chain(options.iter().map(String::as_str)).collect();
         // Controllers mounted together are found by the name of each, too.
@@ -132,8 +134,15 @@ mod tests {
         assert_eq!(taken.resources, None);
         let mounts = spec.mounts().as_deref().unwrap();
         let shown = mounts.iter().map(|mount| mount.destination().to_str().unwrap());
-        let expected = ["/proc", "/sys/fs/cgroup", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/cpu",
-            "/sys/fs/cgroup/cpuacct", "/sys/fs/cgroup/pids", "/x"];
+        let expected = [
+            "/proc",
+            "/sys/fs/cgroup",
+            "/sys/fs/cgroup/cpu,cpuacct",
+            "/sys/fs/cgroup/cpu",
+            "/sys/fs/cgroup/cpuacct",
+            "/sys/fs/cgroup/pids",
+            "/x",
+        ];
         assert_eq!(shown.collect::<Vec<_>>(), expected);
         assert_eq!(mounts[3].source().as_deref(), Some(Path::new("/sys/fs/cgroup/cpu,cpuacct/docker/a")));
         assert_eq!(mounts[3].options().as_ref().unwrap(), &["bind", "ro", "nosuid"]);

@@ -59,7 +59,9 @@ fn system(input: &SpecInput<'_>) -> Vec<Value> {
     match &input.shm {
         Some(dir) => list.push(bind("/dev/shm", &dir.to_string_lossy(), &["rbind", "rprivate"])),
         None if host_config.ipc_mode == "none" => {}
-        None => list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm])),
+        None => {
+            list.push(mount("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777", &shm]))
+        }
     }
     list
 }

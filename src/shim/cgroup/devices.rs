@@ -128,8 +128,7 @@ fn exception(devices: Devices, access: u32, default: bool) -> Vec<Instruction> {
     tests.extend(devices.major.map(|major| with(JUMP_IF_NOT, MAJOR, major)));
     tests.extend(devices.minor.map(|minor| with(JUMP_IF_NOT, MINOR, minor)));
     if access != EVERYTHING {
-        let (bits, jump) =
-            if default { (access, JUMP_IF) } else { (EVERYTHING & !access, JUMP_IF_NOT) };
+        let (bits, jump) = if default { (access, JUMP_IF) } else { (EVERYTHING & !access, JUMP_IF_NOT) };
         tests.push(register(MOVE_REGISTER, SCRATCH, ACCESS));
         tests.push(with(AND, SCRATCH, bits as i32));
         tests.push(with(jump, SCRATCH, 0));

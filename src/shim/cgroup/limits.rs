@@ -169,9 +169,11 @@ fn io_settings(io: &LinuxBlockIo, weights: Weights) -> Vec<Setting> {
     let mut all: Vec<_> = whole.map(|weight| set(file, convert(weight).to_string())).into_iter().collect();
     for device in io.weight_device().iter().flatten() {
         let weight = device.weight().filter(|weight| *weight > 0);
-        all.extend(weight.map(|weight| {
-            set(file, format!("{}:{} {}", device.major(), device.minor(), convert(weight)))
-        }));
+        all.extend(
+            weight.map(|weight| {
+                set(file, format!("{}:{} {}", device.major(), device.minor(), convert(weight)))
+            }),
+        );
     }
     for (key, devices) in [
         ("rbps", io.throttle_read_bps_device()),
@@ -227,7 +229,9 @@ mod tests {
 
     #[test]
     fn shares_become_weights_that_keep_minimum_default_and_maximum() {
-        for (shares, weight) in [(1, 1), (2, 1), (300, 39), (1024, 100), (262_144, 10_000), (u64::MAX, 10_000)] {
+        for (shares, weight) in
+            [(1, 1), (2, 1), (300, 39), (1024, 100), (262_144, 10_000), (u64::MAX, 10_000)]
+        {
             assert_eq!(weight_of_shares(shares), weight, "{shares}");
         }
     }

@@ -23,7 +23,17 @@ use systemd::ScopeError;
 const TOP: &str = "/sys/fs/cgroup";
 /// The v1 controllers that libcontainer 0.7 makes groups for.
 const KNOWN_TO_LIBRARY: [&str; 12] = [
-    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "net_cls", "net_prio", "perf_event",
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
     "pids",
 ];
 
@@ -66,7 +76,9 @@ pub fn make(wanted: &Wanted<'_>) -> Result<(), GroupError> {
     if let Maker::Systemd(description) = wanted.maker {
         systemd::enter_scope(wanted.path, description, limits.as_ref().unwrap_or(&Limits::default()))?;
     }
-    let (Some(limits), Some(resources)) = (limits, wanted.resources) else { return enter_the_rest(wanted.path) };
+    let (Some(limits), Some(resources)) = (limits, wanted.resources) else {
+        return enter_the_rest(wanted.path);
+    };
     // A leftover would have counters and programs of its own. One in use, such as a scope, cannot be removed.
     let _ = fs::remove_dir(below(Path::new(TOP), wanted.path));
     let dir = create(Path::new(TOP), wanted.path)?;
