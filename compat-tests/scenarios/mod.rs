@@ -5,6 +5,7 @@ mod crash;
 mod errors;
 mod events;
 mod exec;
+mod health;
 mod layers;
 mod limits;
 mod lists;

@@ -121,6 +121,7 @@ impl Owner {
         crash_point!("container-exited");
         self.release().await;
         let Ok(effects) = self.apply(Input::Ended(ended)) else { return };
+        self.stop_health();
         for effect in effects {
             if let Effect::RestartAfter(delay) = effect {
                 self.restart_at = Some(Instant::now() + delay);

@@ -98,6 +98,17 @@ impl Handle {
         resized.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })
     }
 
+    /// Signals a running exec's process.
+    pub async fn signal_exec(&self, exec: &Exec, signal: i32) -> Result<(), ContainerError> {
+        let sent = self.shim()?.exec_signal(exec.id.clone(), signal).await;
+        sent.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })
+    }
+
+    /// Forgets an exec that nobody will ask for.
+    pub fn forget_exec(&self, id: &ExecId) {
+        self.execs().remove(id);
+    }
+
     /// The execs whose processes run.
     pub fn running_execs(&self) -> Vec<ExecId> {
         let running = |exec: &&Arc<Exec>| matches!(exec.phase(), ExecPhase::Running { .. });

@@ -7,6 +7,7 @@ pub mod error;
 pub mod exec;
 mod execs;
 pub mod handle;
+pub mod health;
 pub mod host_config;
 mod host_devices;
 mod launch;

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::ending::Ending;
 use super::error::{ContainerError, StartFailure};
 use super::handle::{Command, RemoveOptions, Reply, Shared, Streams, Urgent, Volumes};
+use super::health::Monitor;
 use super::launch;
 use super::parts::Parts;
 use super::published::{Published, Removal};
@@ -40,6 +41,7 @@ pub(super) struct Owner {
     pub kills: Vec<Reply>,
     pub removal: Option<(RemoveOptions, Vec<Reply>)>,
     pub restart_at: Option<Instant>,
+    pub monitor: Monitor,
 }
 
 /// Whether the owner goes on.
@@ -59,6 +61,10 @@ impl Owner {
                 event = next_event(&mut self.shim) => self.on_shim(event).await,
                 Some(urgent) = self.urgent.recv() => self.on_urgent(urgent).await,
                 Some(command) = self.commands.recv() => self.on_command(command).await,
+                outcome = self.monitor.finished() => {
+                    self.probed(outcome);
+                    Flow::On
+                }
                 () = sleep_until(deadline) => self.on_timer().await,
                 else => Flow::End,
             };
@@ -109,6 +115,7 @@ impl Owner {
             self.restart_at = None;
             self.restart_by_rule().await;
         }
+        self.probe_if_due();
         self.escalate().await;
         self.after_step().await
     }
@@ -193,6 +200,7 @@ impl Owner {
         self.apply(Input::Launched { pid: running.pid, at: running.started })?;
         self.now.sandbox = Some(Arc::new(sandbox));
         self.go_live(running).await;
+        self.start_health();
         crash_point!("container-launched");
         self.persist();
         self.publish();
@@ -257,6 +265,7 @@ impl Owner {
             .await
             .map_err(|source| self.io("freezing its processes", source))?;
         self.now.state = next;
+        if frozen { self.stop_health() } else { self.watch_health() }
         self.persist();
         self.publish();
         self.report().plain(action);
@@ -390,7 +399,7 @@ impl Owner {
 
     pub(super) fn deadline(&self) -> Option<Instant> {
         let ending = self.ending.as_ref().and_then(|ending| ending.deadline);
-        [ending, self.restart_at].into_iter().flatten().min()
+        [ending, self.restart_at, self.monitor.deadline()].into_iter().flatten().min()
     }
 
     pub(super) fn rule(&self) -> state::RestartRule {

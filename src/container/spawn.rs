@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, watch};
 
 use super::handle::{Handle, Shared, Streams};
+use super::health::Monitor;
 use super::launch;
 use super::owner::Owner;
 use super::parts::Parts;
@@ -94,6 +95,7 @@ fn spawn(parts: &Arc<Parts>, now: Published, start: Start) -> Handle {
         kills: vec![],
         removal: None,
         restart_at: None,
+        monitor: Monitor::default(),
     };
     tokio::spawn(async move {
         match start {
@@ -132,6 +134,7 @@ impl Owner {
                 self.now.state.pid = Some(running.pid);
                 self.now.state.started_at = running.started;
                 self.go_live(*running).await;
+                self.watch_health();
                 self.persist();
                 self.publish();
             }

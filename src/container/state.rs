@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::health::Health;
 use crate::base::time::Timestamp;
 
 /// The first delay before an automatic restart; doubled each time.
@@ -80,6 +81,9 @@ pub struct State {
     pub stopped_by_user: bool,
     /// The delay before the next automatic restart, in milliseconds.
     pub backoff_ms: u64,
+    /// What its probes say; absent if it has none or has never run.
+    #[serde(default)]
+    pub health: Option<Health>,
 }
 
 impl Default for State {
@@ -95,6 +99,7 @@ impl Default for State {
             restart_count: 0,
             stopped_by_user: false,
             backoff_ms: FIRST_BACKOFF.as_millis() as u64,
+            health: None,
         }
     }
 }

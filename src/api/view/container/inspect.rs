@@ -13,6 +13,7 @@ use crate::base::digest::Digest;
 use crate::base::id::ExecId;
 use crate::base::time::Timestamp;
 use crate::container::config::ContainerConfig;
+use crate::container::health::Health;
 use crate::container::host_config::HostConfig;
 use crate::container::record::Record;
 use crate::container::state::{Phase, State};
@@ -86,6 +87,8 @@ struct StateView<'a> {
     error: &'a str,
     started_at: Timestamp,
     finished_at: Timestamp,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    health: Option<&'a Health>,
 }
 
 /// Tools look for a running container's files here; 1.52 has `Storage` in its place.
@@ -158,7 +161,7 @@ pub fn inspect<'a>(
 }
 
 fn state(shown: Shown<'_>) -> StateView<'_> {
-    let State { phase, pid, exit_code, error, oom_killed, started_at, finished_at, .. } = shown.state;
+    let State { phase, pid, exit_code, error, oom_killed, started_at, finished_at, health, .. } = shown.state;
     StateView {
         status: shown.state.status(),
         running: shown.is_running(),
@@ -171,6 +174,7 @@ fn state(shown: Shown<'_>) -> StateView<'_> {
         error,
         started_at: *started_at,
         finished_at: *finished_at,
+        health: health.as_ref(),
     }
 }
 

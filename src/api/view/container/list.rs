@@ -6,11 +6,12 @@ use serde::Serialize;
 
 use super::mount::{MountView, mounts};
 use super::network::{Detail, Endpoint, PortView, endpoints, ports};
-use super::status::sentence;
+use super::status::{health_word, sentence};
 use super::{Shown, Size, Surroundings};
 use crate::api::versions::{ApiVersion, Feature};
 use crate::base::digest::Digest;
 use crate::container::record::Record;
+use crate::container::state::State;
 use crate::registry::manifest::Descriptor;
 
 /// `ContainerSummary` of the Engine API.
@@ -91,11 +92,16 @@ pub fn summary<'a>(
             network_mode: &record.host_config.network_mode,
             annotations: shows_annotations.then_some(annotations),
         },
-        health: version.has(Feature::ListHealth).then_some(Health { status: "none", failing_streak: 0 }),
+        health: version.has(Feature::ListHealth).then(|| health(shown.state)),
         network_settings: Networks { networks: endpoints(shown, around, Detail::Addresses) },
         mounts: mounts(record),
         image_manifest_descriptor: version.has(Feature::ImageManifestDescriptor).then(manifest).flatten(),
     }
+}
+
+fn health(state: &State) -> Health {
+    let failing_streak = state.health.as_ref().map_or(0, |health| health.failing_streak);
+    Health { status: health_word(state), failing_streak }
 }
 
 /// The image as it was asked for while that still stands for the same image, else its digest.

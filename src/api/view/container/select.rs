@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use regex::Regex;
 
+use super::status::health_word;
 use super::{Shown, Surroundings};
 use crate::api::error::ApiError;
 use crate::api::filters::Filters;
@@ -125,7 +126,7 @@ impl Selection {
             && self.created.since.is_none_or(|moment| created > moment)
             && self.has_exit_code(shown)
             && filters.exact("status", state.status())
-            && filters.exact("health", "none")
+            && filters.exact("health", health_word(state))
             && self.tasks != Some(true)
             && ancestors.is_none_or(|ancestors| ancestors.contains(&record.image))
             && self.has_volume(shown)

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::base::time::Timestamp;
+use crate::container::health::Status;
 use crate::container::state::{Phase, State};
 
 /// What became of a container and how long ago.
@@ -10,7 +11,7 @@ pub(super) fn sentence(state: &State, now: Timestamp) -> String {
     let up = || human(now.since(state.started_at));
     let ago = || human(now.since(state.finished_at));
     match state.phase {
-        Phase::Running => format!("Up {}", up()),
+        Phase::Running => format!("Up {}{}", up(), health(state)),
         Phase::Paused => format!("Up {} (Paused)", up()),
         Phase::Restarting => format!("Restarting ({}) {} ago", state.exit_code, ago()),
         Phase::Removing => "Removal In Progress".to_owned(),
@@ -23,6 +24,20 @@ pub(super) fn sentence(state: &State, now: Timestamp) -> String {
             format!("Exited ({}) {} ago", state.exit_code, ago())
         }
     }
+}
+
+/// What its probes say, in the words of `docker ps`.
+fn health(state: &State) -> String {
+    match state.health.as_ref().map(|health| health.status) {
+        None => String::new(),
+        Some(Status::Starting) => " (health: starting)".to_owned(),
+        Some(status) => format!(" ({})", status.as_str()),
+    }
+}
+
+/// The same for programs: `none` without a probe.
+pub(super) fn health_word(state: &State) -> &'static str {
+    state.health.as_ref().map_or("none", |health| health.status.as_str())
 }
 
 /// A time span in the one unit that tells most, with the limits of go-units' `HumanDuration`: tools parse these.
@@ -49,6 +64,7 @@ fn human(span: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::container::health::Health;
 
     #[test]
     fn spans_are_told_in_go_units_words() {
@@ -86,6 +102,11 @@ mod tests {
         for (state, text) in [
             (State::default(), "Created"),
             (ran(Phase::Running), "Up 53 seconds"),
+            (State { health: Some(Health::starting(None)), ..ran(Phase::Running) }, "Up 53 seconds (health: starting)"),
+            (
+                State { health: Some(Health::starting(None).unwatched()), ..ran(Phase::Running) },
+                "Up 53 seconds (unhealthy)",
+            ),
             (ran(Phase::Paused), "Up 53 seconds (Paused)"),
             (ran(Phase::Restarting), "Restarting (3) 3 seconds ago"),
             (ran(Phase::Exited), "Exited (3) 3 seconds ago"),
