@@ -55,7 +55,10 @@ scenario!(a_probe_that_takes_too_long_is_ended, |d| {
     becomes(d, "box", "unhealthy");
     let outcome = health(d, "box")["Log"][0].clone();
     assert_eq!(outcome["ExitCode"], json!(-1));
-    assert!(outcome["Output"].as_str().unwrap().starts_with("Health check exceeded timeout (1s)"), "{outcome}");
+    assert!(
+        outcome["Output"].as_str().unwrap().starts_with("Health check exceeded timeout (1s)"),
+        "{outcome}"
+    );
     let probes = d.sh("docker top box | grep -c '[s]leep 987'");
     assert!(probes.stdout.trim().parse::<u32>().unwrap() <= 2, "{}", probes.stdout);
 });
@@ -93,12 +96,16 @@ scenario!(an_image_brings_its_probe_and_a_user_may_decline_it, |d| {
 });
 
 // dockerd 20.10 does not probe containers that it finds running.
-scenario!(probes_go_on_after_the_engine_was_away, Setup::new().slipway_only().flags(&["--live-restore"]), |d| {
-    d.sh("docker run -d --name box --health-cmd 'test -e /ok' --health-interval 500ms --health-retries 1 busybox sleep 1000").ok();
-    becomes(d, "box", "unhealthy");
-    d.kill_9();
-    d.start_again();
-    d.sh("docker exec box touch /ok").ok();
-    becomes(d, "box", "healthy");
-    d.sh("docker rm -f box").ok();
-});
+scenario!(
+    probes_go_on_after_the_engine_was_away,
+    Setup::new().slipway_only().flags(&["--live-restore"]),
+    |d| {
+        d.sh("docker run -d --name box --health-cmd 'test -e /ok' --health-interval 500ms --health-retries 1 busybox sleep 1000").ok();
+        becomes(d, "box", "unhealthy");
+        d.kill_9();
+        d.start_again();
+        d.sh("docker exec box touch /ok").ok();
+        becomes(d, "box", "healthy");
+        d.sh("docker rm -f box").ok();
+    }
+);

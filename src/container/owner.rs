@@ -265,7 +265,11 @@ impl Owner {
             .await
             .map_err(|source| self.io("freezing its processes", source))?;
         self.now.state = next;
-        if frozen { self.stop_health() } else { self.watch_health() }
+        if frozen {
+            self.stop_health()
+        } else {
+            self.watch_health()
+        }
         self.persist();
         self.publish();
         self.report().plain(action);

@@ -102,7 +102,10 @@ mod tests {
         for (state, text) in [
             (State::default(), "Created"),
             (ran(Phase::Running), "Up 53 seconds"),
-            (State { health: Some(Health::starting(None)), ..ran(Phase::Running) }, "Up 53 seconds (health: starting)"),
+            (
+                State { health: Some(Health::starting(None)), ..ran(Phase::Running) },
+                "Up 53 seconds (health: starting)",
+            ),
             (
                 State { health: Some(Health::starting(None).unwatched()), ..ran(Phase::Running) },
                 "Up 53 seconds (unhealthy)",
