@@ -46,6 +46,10 @@ pub fn normalised(text: &str) -> String {
         let rules = [
             (r"\b[0-9a-f]{64}\b", "<id>"),
             (r"\b[0-9a-f]{12}\b", "<short id>"),
+            (r"/proc/\d+", "/proc/<pid>"),
+            (r"\bnet:\[\d+\]", "net:[<inode>]"),
+            (r"\b1[6-9]\d{8}\b", "<seconds>"),
+            (r"(?m)^(\w+) +\d+ +\d+ +\d+ \d\d:\d\d (\?|pts/\d+) +\d\d:\d\d:\d\d ", "$1 <process> "),
             (r"\d{4}-\d\d-\d\dT[0-9:.]+(Z|[+-]\d\d:\d\d)", "<time>"),
             (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d(\.\d+)? [+-]\d{4} \w+", "<time>"),
             (r"(Less than a|About an?|\d+) (second|minute|hour|day|week)s?", "<duration>"),

@@ -25,7 +25,6 @@ use crate::snapshot::{ChainId, LayerWriter, SnapshotError};
 struct Job {
     images: Arc<Images>,
     session: Arc<Session>,
-    lease: Arc<Lease>,
     log: Arc<ProgressLog>,
     id: Arc<str>,
     layer: Layer,
@@ -54,20 +53,26 @@ impl Images {
     ) -> Result<(), ImageError> {
         let chain: Vec<_> = layers.iter().map(|layer| layer.chain).collect();
         let ids: Vec<Arc<str>> = layers.iter().map(|layer| layer.blob.digest.short().into()).collect();
-        ids.iter().for_each(|id| log.add(Progress::of(id, "Pulling fs layer")));
+        let present = self.present(lease, layers).await?;
+        for (id, present) in ids.iter().zip(&present) {
+            log.add(Progress::of(id, if *present { "Already exists" } else { "Pulling fs layer" }));
+        }
         let mut jobs = JoinSet::new();
         let mut base = None;
         for (n, (layer, id)) in layers.iter().zip(ids).enumerate() {
-            let (visible, next_base) = watch::channel(false);
+            let (visible, next_base) = watch::channel(present[n]);
+            let base = base.replace(next_base);
+            if present[n] {
+                continue;
+            }
             let job = Job {
                 images: self.clone(),
                 session: session.clone(),
-                lease: lease.clone(),
                 log: log.clone(),
                 id,
                 layer: layer.clone(),
                 below: chain[..n].to_vec(),
-                base: base.replace(next_base),
+                base,
                 visible,
             };
             jobs.spawn(job.run());
@@ -84,15 +89,25 @@ impl Images {
         }
         result
     }
+
+    /// Of which layers neither blob nor unpacked layer is missing. Leased before they are looked for.
+    async fn present(
+        self: &Arc<Self>,
+        lease: &Arc<Lease>,
+        layers: &[Layer],
+    ) -> Result<Vec<bool>, ImageError> {
+        let (images, lease, layers) = (self.clone(), lease.clone(), layers.to_vec());
+        let present = move |layer: &Layer| {
+            lease.blob(&layer.blob.digest);
+            lease.layer(&layer.chain);
+            images.snapshots.exists(&layer.chain) && images.contents.contains(&layer.blob.digest)
+        };
+        blocking(move || Ok(layers.iter().map(present).collect())).await
+    }
 }
 
 impl Job {
     async fn run(mut self) -> Result<(), ImageError> {
-        if self.present().await? {
-            self.say("Already exists");
-            let _ = self.visible.send(true);
-            return Ok(());
-        }
         let unpacking = self.fetch().await?;
         self.unpack(unpacking).await?;
         let _ = self.visible.send(true);
@@ -102,17 +117,6 @@ impl Job {
 
     fn say(&self, status: &'static str) {
         self.log.add(Progress::of(&self.id, status));
-    }
-
-    /// True if neither blob nor layer is missing. Leased before it is looked for.
-    async fn present(&self) -> Result<bool, ImageError> {
-        let (images, lease, layer) = (self.images.clone(), self.lease.clone(), self.layer.clone());
-        blocking(move || {
-            lease.blob(&layer.blob.digest);
-            lease.layer(&layer.chain);
-            Ok(images.snapshots.exists(&layer.chain) && images.contents.contains(&layer.blob.digest))
-        })
-        .await
     }
 
     /// Sees to it that the blob is there.
