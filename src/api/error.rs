@@ -263,16 +263,19 @@ impl From<NetworkError> for ApiError {
 
 impl From<VolumeError> for ApiError {
     fn from(error: VolumeError) -> Self {
-        let status = match &error {
-            VolumeError::NotFound(_) | VolumeError::UnknownDriver { .. } => StatusCode::NOT_FOUND,
-            VolumeError::Create { .. } => StatusCode::BAD_REQUEST,
-            VolumeError::InUse { .. } | VolumeError::PruneRunning => StatusCode::CONFLICT,
-            VolumeError::Mount { .. }
-            | VolumeError::Unmount { .. }
-            | VolumeError::CopyUp { .. }
-            | VolumeError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Self::new(status, error.to_string())
+        Self::new(volume_status(&error), error.to_string())
+    }
+}
+
+fn volume_status(error: &VolumeError) -> StatusCode {
+    match error {
+        VolumeError::NotFound(_) | VolumeError::UnknownDriver { .. } => StatusCode::NOT_FOUND,
+        VolumeError::Create { .. } => StatusCode::BAD_REQUEST,
+        VolumeError::InUse { .. } | VolumeError::PruneRunning => StatusCode::CONFLICT,
+        VolumeError::Mount { .. }
+        | VolumeError::Unmount { .. }
+        | VolumeError::CopyUp { .. }
+        | VolumeError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 
@@ -314,6 +317,7 @@ fn container_status(error: &ContainerError) -> StatusCode {
             StartFailure::System => StatusCode::INTERNAL_SERVER_ERROR,
             StartFailure::Cancelled => StatusCode::CONFLICT,
         },
+        ContainerError::Volume(error) => volume_status(error),
         ContainerError::Kill { source, .. } => container_status(source),
         ContainerError::InvalidSignal(_) => StatusCode::BAD_REQUEST,
         ContainerError::Gone(_) => StatusCode::NOT_FOUND,

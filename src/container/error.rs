@@ -45,6 +45,9 @@ pub enum ContainerError {
     /// What clients see of a failed start; the text is the runtime's own.
     #[error("{message}")]
     StartFailed { message: String, kind: StartFailure },
+    /// A volume cannot be made or filled.
+    #[error(transparent)]
+    Volume(#[from] crate::volume::VolumeError),
     #[error("cannot kill container: {name}: {source}")]
     Kill { name: String, source: Box<ContainerError> },
     #[error("tried to kill container, but did not receive an exit event")]
@@ -61,6 +64,16 @@ pub enum ContainerError {
 }
 
 impl ContainerError {
+    /// What the user can mend.
+    pub(super) fn bad_request(error: &impl ToString) -> Self {
+        Self::StartFailed { message: error.to_string(), kind: StartFailure::BadRequest }
+    }
+
+    /// What only the host's administrator can mend.
+    pub(super) fn system(error: &impl ToString) -> Self {
+        Self::StartFailed { message: error.to_string(), kind: StartFailure::System }
+    }
+
     /// A refusal in dockerd's words for it.
     pub(super) fn refused(record: &super::record::Record, refusal: Refusal) -> Self {
         let (id, name) = (&record.id, &record.name);

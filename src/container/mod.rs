@@ -34,6 +34,7 @@ pub mod storage;
 mod teardown;
 pub mod users;
 mod volumes;
+mod volumes_from;
 pub mod wait;
 
 pub use error::{ContainerError, LookupError, NameError, StartFailure};
@@ -44,5 +45,9 @@ pub use published::Published;
 pub use record::Record;
 pub use registry::Containers;
 pub use spawn::{create, recover};
-pub use volumes::{hold as hold_volumes, prepare as prepare_volumes};
+pub use volumes::{
+    abandon as abandon_volumes, clear_scratch, hold as hold_volumes, prepare as prepare_volumes,
+    settle as settle_volumes,
+};
+pub use volumes_from::{VolumesFromError, inherited};
 pub use wait::{WaitCondition, WaitResult};

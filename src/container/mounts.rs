@@ -5,9 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::error::{ContainerError, StartFailure};
+use super::create::clean;
+use super::error::ContainerError;
 use super::handle::Volumes;
-use super::host_config::MountType;
+use super::host_config::{Mount, MountType};
 use super::oci_spec::Prepared;
 use super::parts::Parts;
 use super::record::{MountPoint, Record};
@@ -30,7 +31,6 @@ pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<
         let rootfs = mount_root(&parts, &record).map_err(failed)?;
         make_working_dir(&record, &rootfs).map_err(failed)?;
         super::shm::mount(&parts, &record).map_err(failed)?;
-        super::volumes::fill(&parts, &record, &rootfs).map_err(failed)?;
         Ok::<_, ContainerError>(rootfs)
     });
     let rootfs = mounted.await.map_err(|_| failed("the mount worker ended early"))??;
@@ -70,17 +70,31 @@ pub(super) fn mount_root(parts: &Parts, record: &Record) -> Result<PathBuf, Snap
 
 async fn source(parts: &Parts, record: &Record, point: &MountPoint) -> Result<PathBuf, ContainerError> {
     match point.kind {
-        MountType::Bind => {
-            if !point.source.exists() {
-                let path = point.source.display();
-                return Err(failed(format!(
-                    "invalid mount config for type \"bind\": bind source path does not exist: {path}"
-                )));
-            }
-            Ok(point.source.clone())
-        }
+        MountType::Bind => bind_source(record, point).await,
         MountType::Volume => super::volumes::mount(parts, record, point).await,
         MountType::Tmpfs | MountType::Image | MountType::Npipe | MountType::Cluster => Ok(PathBuf::new()),
+    }
+}
+
+/// dockerd makes missing sources of the short form at each start, of the long one only where that is asked for.
+async fn bind_source(record: &Record, point: &MountPoint) -> Result<PathBuf, ContainerError> {
+    let long = record.host_config.mounts.iter().find(|mount| clean(&mount.target) == point.destination);
+    let wanted = |mount: &Mount| mount.bind_options.as_ref().is_some_and(|options| options.create_mountpoint);
+    let make = long.is_none_or(wanted);
+    let (id, source) = (record.id.clone(), point.source.clone());
+    let ready = tokio::task::spawn_blocking(move || match source.try_exists() {
+        Ok(false) if make => fs::create_dir_all(&source).map(|()| source),
+        Ok(false) => Err(io::ErrorKind::NotFound.into()),
+        // What cannot be looked at is the runtime's to complain about.
+        Ok(true) | Err(_) => Ok(source),
+    });
+    match ready.await.map_err(failed)? {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !make => {
+            let path = point.source.display();
+            let problem = format!("bind source path does not exist: {path}");
+            Err(ContainerError::bad_request(&format!("invalid mount config for type \"bind\": {problem}")))
+        }
+        made => made.map_err(|source| ContainerError::Io { id, doing: "making a bind source", source }),
     }
 }
 
@@ -116,5 +130,5 @@ pub(super) async fn remove_volumes(parts: &Parts, record: &Record, volumes: Volu
 }
 
 fn failed(error: impl ToString) -> ContainerError {
-    ContainerError::StartFailed { message: error.to_string(), kind: StartFailure::System }
+    ContainerError::system(&error)
 }

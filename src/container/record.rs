@@ -63,12 +63,30 @@ pub struct MountPoint {
     pub propagation: String,
     /// A part of the volume or image, relative.
     pub subpath: String,
-    /// tmpfs: the options of mount(8).
+    /// tmpfs: the options of mount(8); a volume: [`NO_COPY`] if it is not to be filled from the image.
     pub options: Vec<String>,
     /// The mount takes in what is mounted below its source.
     pub recursive: bool,
-    /// An anonymous volume that was made for this container.
+    /// An anonymous volume, which goes with its last container if that is wanted.
     pub anonymous: bool,
+    /// What read-only means for mounts below the source.
+    #[serde(default)]
+    pub read_only: ReadOnly,
+}
+
+/// The option of volumes that do not take the image's content.
+pub const NO_COPY: &str = "nocopy";
+
+/// How far read-only goes in a mount that takes in what is mounted below its source.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum ReadOnly {
+    /// All the way where the kernel can do so.
+    #[default]
+    IfPossible,
+    /// All the way, or the container does not start.
+    Recursive,
+    /// The topmost mount only.
+    Topmost,
 }
 
 impl Record {

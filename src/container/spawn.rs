@@ -115,6 +115,7 @@ impl Owner {
         if had_process {
             self.find_process().await;
         } else if matches!(self.now.state.phase, Phase::Removing | Phase::Starting) {
+            self.release().await;
             self.rest();
         }
         if self.now.state.phase == Phase::Restarting {

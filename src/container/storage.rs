@@ -33,6 +33,12 @@ impl Paths {
         self.data_root.join("containers")
     }
 
+    /// Where a new container's image is mounted while its volumes are filled: gone after a crash, as all that is
+    /// being torn down.
+    pub fn scratch(&self, id: &ContainerId) -> PathBuf {
+        self.containers().join(format!("{}fill-{id}", durable::GONE))
+    }
+
     /// A container's durable files.
     pub fn container(&self, id: &ContainerId) -> PathBuf {
         self.containers().join(id.as_str())

@@ -60,7 +60,9 @@ impl Engine {
         self.parts.launcher.anticipate();
         let id = ContainerId::random();
         let run = image.as_ref().map(|image| &image.config.config);
-        let checked = create::prepare(body, run, &self.create_defaults(), &self.host, id.short())?;
+        let inherited = container::inherited(&self.containers, body.host_config.as_ref())
+            .map_err(container::ContainerError::from)?;
+        let checked = create::prepare(body, run, &self.create_defaults(), &self.host, id.short(), inherited)?;
         let name = self.reserve(name, &id)?;
         match self.save(&id, &name, image, checked).await {
             Ok(created) => Ok(created),
@@ -83,7 +85,7 @@ impl Engine {
             warnings.extend(platform_warning(image));
         }
         let none = crate::base::digest::Digest::of(b"");
-        let mut record = Record {
+        let record = Record {
             id: id.clone(),
             name: format!("/{name}"),
             created: Timestamp::now(),
@@ -97,8 +99,12 @@ impl Engine {
             endpoints,
             mounts,
         };
-        container::prepare_volumes(&self.parts, &mut record).await?;
-        container::create(&self.parts, record).await.map_err(CreateError::Save)?;
+        let record = container::prepare_volumes(&self.parts, record).await?;
+        if let Err(error) = container::create(&self.parts, record.clone()).await {
+            container::abandon_volumes(&self.parts, record).await;
+            return Err(CreateError::Save(error));
+        }
+        container::settle_volumes(&self.parts, &record).await;
         Ok(Created { id: id.clone(), warnings })
     }
 

@@ -38,7 +38,7 @@ impl Engine {
             tracing::error!(%error, "networks cannot be taken over");
         }
         for stored in stored {
-            container::hold_volumes(&self.parts, &stored.record);
+            container::hold_volumes(&self.parts, &stored);
             container::recover(&self.parts, stored);
         }
         self.listed.send_replace(true);
@@ -47,6 +47,12 @@ impl Engine {
         tokio::task::spawn_blocking(move || {
             if let Err(error) = parts.launcher.prepare() {
                 tracing::error!(%error, "shims cannot be prepared");
+            }
+        });
+        let volumes = self.volumes.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = volumes.sweep() {
+                tracing::error!(%error, "leftovers of volumes cannot be removed");
             }
         });
         let (paths, containers) = (self.parts.paths.clone(), self.containers.clone());
@@ -80,8 +86,14 @@ async fn rest(handle: &Handle, stop: bool, grace: i64) {
 }
 
 fn sweep(dir: &Path) {
-    if let Err(error) = fs::create_dir_all(dir).and_then(|()| durable::sweep(dir, |_| {})) {
+    if let Err(error) = fs::create_dir_all(dir).and_then(|()| durable::sweep(dir, unmount_scratch)) {
         tracing::error!(path = %dir.display(), %error, "leftovers cannot be removed");
+    }
+}
+
+fn unmount_scratch(dir: &Path) {
+    if let Err(error) = container::clear_scratch(dir) {
+        tracing::error!(path = %dir.display(), %error, "leftovers are mounted still");
     }
 }
 

@@ -40,14 +40,27 @@ pub fn fill(source: &OwnedFd, target: &Path) -> io::Result<()> {
         remove_tree(&filled)?;
     }
     fs::create_dir(&filled)?;
-    copy_tree(source, &filled)?;
+    let copied = copy_tree(source, &filled);
     crash_point!("volume.copy_up.copied");
-    fs::rename(&filled, target)
+    copied.and_then(|()| fs::rename(&filled, target)).inspect_err(|_| discard(&filled))
 }
 
-/// Copies into an empty directory that cannot be replaced, because it is mounted somewhere.
+/// Copies into an empty directory that cannot be replaced, because it is mounted somewhere. It is empty again if that
+/// fails; a crash may leave a part of the copy.
 pub fn fill_in_place(source: &OwnedFd, target: &Path) -> io::Result<()> {
-    if is_empty(target)? { copy_tree(source, target) } else { Ok(()) }
+    if !is_empty(target)? {
+        return Ok(());
+    }
+    copy_tree(source, target).inspect_err(|_| {
+        fs::read_dir(target).into_iter().flatten().flatten().for_each(|entry| discard(&entry.path()));
+    })
+}
+
+/// The failure that made it useless is what is reported.
+fn discard(copied: &Path) {
+    if let Err(error) = remove_tree(copied) {
+        tracing::warn!(path = %copied.display(), %error, "a part of a copy stays");
+    }
 }
 
 /// Whether a directory holds nothing.

@@ -12,6 +12,7 @@ mod index;
 mod measure;
 mod names;
 mod record;
+mod sweep;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -92,23 +93,6 @@ impl Volumes {
         Ok(Self { root, events, index, names: Names::default() })
     }
 
-    /// Removes what a crash has left half made or half removed. Volumes can be used meanwhile.
-    pub fn sweep(&self) -> io::Result<()> {
-        for entry in std::fs::read_dir(&self.root)? {
-            let entry = entry?.file_name();
-            let Some(name) = entry.to_str() else { continue };
-            let unfinished = name.strip_prefix(durable::NEW).or_else(|| name.strip_prefix(durable::GONE));
-            if let Some(volume) = unfinished {
-                // Whoever makes or removes this volume now holds its name; what is left then is the crash's.
-                let _name = self.names.lock(volume);
-                let path = self.root.join(name);
-                mount::unmount_if_mounted(&path.join(DATA), Unmount::Lazy)?;
-                remove_tree(&path)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Makes a volume, or gives the one there is under that name.
     pub fn create(&self, wanted: CreateVolume) -> Result<Arc<Volume>, VolumeError> {
         let CreateVolume { name, driver, options, mut labels, user } = wanted;
@@ -132,7 +116,7 @@ impl Volumes {
             None => {
                 let data = self.root.join(&name).join(DATA);
                 let volume = Volume { name, options, labels, created: Timestamp::now(), mountpoint: data };
-                self.write(&volume)
+                self.write(&volume, user.as_ref().filter(|_| anonymous))
                     .map_err(|source| VolumeError::Io { path: volume.mountpoint.clone(), source })?;
                 self.index.insert(volume)
             }
@@ -146,7 +130,7 @@ impl Volumes {
         Ok(volume)
     }
 
-    fn write(&self, volume: &Volume) -> io::Result<()> {
+    fn write(&self, volume: &Volume, maker: Option<&ContainerId>) -> io::Result<()> {
         let dir = self.root.join(&volume.name);
         let building = durable::building(&dir)?;
         if building.exists() {
@@ -157,6 +141,9 @@ impl Volumes {
         std::fs::create_dir(&data)?;
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755))?;
         volume.save(&building)?;
+        if let Some(maker) = maker {
+            sweep::mark(&building, maker)?;
+        }
         crash_point!("volume.create.built");
         durable::publish_dir(&dir)?;
         durable::sync_dir(&self.root)
@@ -200,10 +187,8 @@ impl Volumes {
     ) -> Result<PathBuf, VolumeError> {
         let _name = self.names.lock(name);
         let volume = self.get(name)?;
-        if volume.needs_mount() && self.index.mounts(name) == Mounts::None {
-            driver_options::mount(&volume.options, &volume.mountpoint)
-                .map_err(|source| VolumeError::Mount { name: name.to_owned(), source })?;
-        }
+        self.make_available(&volume)
+            .map_err(|source| VolumeError::Mount { name: name.to_owned(), source })?;
         self.index.mounted(name, user.clone());
         self.tell("mount", name, |event| {
             event
@@ -213,6 +198,14 @@ impl Volumes {
                 .with("propagation", seen.propagation)
         });
         Ok(volume.mountpoint.clone())
+    }
+
+    /// What is remembered of a mount may be from before the machine was started: what is there counts.
+    fn make_available(&self, volume: &Volume) -> io::Result<()> {
+        if !volume.needs_mount() || mount::is_mount_point(&volume.mountpoint)? {
+            return Ok(());
+        }
+        driver_options::mount(&volume.options, &volume.mountpoint)
     }
 
     /// Notes that a container that has survived the daemon has the volume mounted. Does not block.

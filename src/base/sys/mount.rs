@@ -70,6 +70,15 @@ pub fn unmount_if_mounted(target: &Path, how: Unmount) -> io::Result<bool> {
     }
 }
 
+/// Whether a mount lies on `path` itself. A missing `path` is none.
+pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    let path = match path.canonicalize() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+        other => other?,
+    };
+    Ok(mounts()?.iter().any(|mount| mount.target == path))
+}
+
 /// Opens a context in which a file system is configured (fsopen(2)).
 pub(super) fn open_file_system(kind: &str) -> io::Result<OwnedFd> {
     Ok(mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?)

@@ -17,6 +17,7 @@ use crate::image::RunConfig;
 use crate::network::EndpointSettings;
 
 pub use mounts::InvalidMount;
+pub(super) use mounts::clean;
 
 /// The body of `POST /containers/create`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -77,13 +78,15 @@ pub struct Checked {
     pub warnings: Vec<String>,
 }
 
-/// Merges, fills in and checks. `short_id` is the hostname of a container that asks for none.
+/// Merges, fills in and checks. `short_id` is the hostname of a container that asks for none, `inherited` what it
+/// takes over from other containers.
 pub fn prepare(
     body: CreateBody,
     image: Option<&RunConfig>,
     defaults: &CreateDefaults,
     host: &Host,
     short_id: &str,
+    inherited: Vec<MountPoint>,
 ) -> Result<Checked, Invalid> {
     let CreateBody { mut config, host_config, networking } = body;
     let mut host_config = host_config.unwrap_or_default();
@@ -96,7 +99,7 @@ pub fn prepare(
     check::host_config(&mut host_config, defaults, host, &mut warnings)?;
     check::network(&mut host_config, &config, &mut warnings)?;
     let args = arguments(&config)?;
-    let mounts = mounts::decide(&config, &mut host_config, image)?;
+    let mounts = mounts::decide(&config, &host_config, image, inherited)?;
     merge::names(&mut config, &host_config, short_id);
     let endpoints = networking.and_then(|networking| networking.endpoints).unwrap_or_default();
     let endpoints =

@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Invalid;
 use crate::container::config::ContainerConfig;
-use crate::container::host_config::{HostConfig, Mount, MountType};
-use crate::container::record::MountPoint;
+use crate::container::host_config::{BindOptions, HostConfig, Mount, MountType};
+use crate::container::record::{MountPoint, NO_COPY, ReadOnly};
 use crate::image::RunConfig;
 
 /// A mount that is refused, in dockerd's words.
@@ -30,30 +30,20 @@ impl From<InvalidMount> for Invalid {
     }
 }
 
-/// All mounts in order of their targets.
+/// All mounts in order of their targets. The container's own take the place of those that it takes over from others
+/// (`inherited`, the last of which counts); what the image declares comes where nothing else is.
 pub(super) fn decide(
     config: &ContainerConfig,
-    host_config: &mut HostConfig,
+    host_config: &HostConfig,
     image: Option<&RunConfig>,
+    inherited: Vec<MountPoint>,
 ) -> Result<Vec<MountPoint>, Invalid> {
-    let mut points: BTreeMap<String, MountPoint> = BTreeMap::new();
-    let mut add = |point: MountPoint| match points.contains_key(&point.destination) {
-        true => Err(InvalidMount::Duplicate(point.destination)),
-        false => {
-            points.insert(point.destination.clone(), point);
-            Ok(())
-        }
-    };
-    for bind in host_config.binds.iter().flatten() {
-        add(short_form(bind, &host_config.volume_driver)?)?;
-    }
-    for mount in &host_config.mounts {
-        add(long_form(mount)?)?;
-    }
+    let mut points: BTreeMap<String, MountPoint> =
+        inherited.into_iter().map(|point| (point.destination.clone(), point)).collect();
+    points.extend(own(host_config)?);
     for target in host_config.tmpfs.keys() {
         if !target.starts_with('/') || clean(target) == "/" {
-            let problem =
-                "invalid mount path: '{target}' mount path must be absolute".replace("{target}", target);
+            let problem = format!("invalid mount path: '{target}' mount path must be absolute");
             return Err(InvalidMount::Mount { kind: "tmpfs", problem }.into());
         }
     }
@@ -67,6 +57,21 @@ pub(super) fn decide(
         }
     }
     Ok(points.into_values().collect())
+}
+
+/// The short and the long form, which must not name one target twice.
+fn own(host_config: &HostConfig) -> Result<BTreeMap<String, MountPoint>, InvalidMount> {
+    let mut points = BTreeMap::new();
+    let short = host_config.binds.iter().flatten().map(|bind| short_form(bind, &host_config.volume_driver));
+    for point in short.chain(host_config.mounts.iter().map(long_form)) {
+        let point = point?;
+        let in_tmpfs = host_config.tmpfs.contains_key(&point.destination);
+        if in_tmpfs || points.contains_key(&point.destination) {
+            return Err(InvalidMount::Duplicate(point.destination));
+        }
+        points.insert(point.destination.clone(), point);
+    }
+    Ok(points)
 }
 
 /// `VOLUME` paths come from images: they must stay inside the container (CVE-2022-23648).
@@ -116,6 +121,7 @@ fn short_form(spec: &str, driver: &str) -> Result<MountPoint, InvalidMount> {
             options: vec![],
             recursive: true,
             anonymous: false,
+            read_only: ReadOnly::default(),
         },
         _ => MountPoint {
             mode: mode.to_owned(),
@@ -127,7 +133,7 @@ fn short_form(spec: &str, driver: &str) -> Result<MountPoint, InvalidMount> {
     }
     point.rw = modes.writable;
     if modes.no_copy {
-        point.options.push("nocopy".to_owned());
+        point.options.push(NO_COPY.to_owned());
     }
     Ok(point)
 }
@@ -213,7 +219,7 @@ fn long_form(mount: &Mount) -> Result<MountPoint, InvalidMount> {
         MountPoint { kind: mount.kind, rw: !mount.read_only, mode: String::new(), anonymous: false, ..base };
     match mount.kind {
         MountType::Bind => long_bind(mount, base, refuse),
-        MountType::Volume => Ok(long_volume(mount, base)),
+        MountType::Volume => long_volume(mount, base, refuse),
         MountType::Tmpfs if !mount.source.is_empty() => Err(refuse("field Source must not be specified")),
         MountType::Tmpfs => Ok(long_tmpfs(mount, base)),
         MountType::Image => Err(refuse("image mounts are not supported yet")),
@@ -245,22 +251,75 @@ fn long_bind(
         source: PathBuf::from(clean(&mount.source)),
         propagation: propagation.to_owned(),
         recursive: !options.non_recursive,
+        read_only: read_only(mount, &options, refuse)?,
         ..base
     })
 }
 
-fn long_volume(mount: &Mount, base: MountPoint) -> MountPoint {
+fn read_only(
+    mount: &Mount,
+    options: &BindOptions,
+    refuse: impl Fn(&str) -> InvalidMount,
+) -> Result<ReadOnly, InvalidMount> {
+    match (options.read_only_non_recursive, options.read_only_force_recursive) {
+        (false, false) => Ok(ReadOnly::IfPossible),
+        (true, true) => Err(refuse("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive")),
+        (true, false) if !mount.read_only => {
+            Err(refuse("mount options conflict: !ReadOnly && ReadOnlyNonRecursive"))
+        }
+        (false, true) if !mount.read_only => {
+            Err(refuse("mount options conflict: !ReadOnly && ReadOnlyForceRecursive"))
+        }
+        (true, false) => Ok(ReadOnly::Topmost),
+        (false, true) => Ok(ReadOnly::Recursive),
+    }
+}
+
+fn long_volume(
+    mount: &Mount,
+    base: MountPoint,
+    refuse: impl Fn(&str) -> InvalidMount,
+) -> Result<MountPoint, InvalidMount> {
     let options = mount.volume_options.clone().unwrap_or_default();
+    let anonymous = mount.source.is_empty();
+    match (options.subpath.as_str(), anonymous) {
+        ("", _) => {}
+        (_, true) => return Err(refuse("must not set Subpath when using anonymous volumes")),
+        (path, false) if !is_local(path) => {
+            return Err(refuse("subpath must be a relative path within the volume"));
+        }
+        _ => {}
+    }
+    if anonymous && mount.read_only {
+        return Err(refuse("must not set ReadOnly mode when using anonymous volumes"));
+    }
     let driver = options.driver_config.map(|driver| driver.name).unwrap_or_default();
-    MountPoint {
+    Ok(MountPoint {
         name: mount.source.clone(),
         driver: driver_name(&driver),
         mode: "z".to_owned(),
         subpath: options.subpath,
-        options: if options.no_copy { vec!["nocopy".to_owned()] } else { vec![] },
-        anonymous: mount.source.is_empty(),
+        options: if options.no_copy { vec![NO_COPY.to_owned()] } else { vec![] },
+        anonymous,
         ..base
+    })
+}
+
+/// Whether a path stays, without its links being looked at, in the directory it is taken from.
+fn is_local(path: &str) -> bool {
+    let mut depth = 0_i32;
+    for part in Path::new(path).components() {
+        depth += match part {
+            Component::Normal(_) => 1,
+            Component::CurDir => 0,
+            Component::ParentDir => -1,
+            Component::RootDir | Component::Prefix(_) => return false,
+        };
+        if depth < 0 {
+            return false;
+        }
     }
+    true
 }
 
 fn long_tmpfs(mount: &Mount, base: MountPoint) -> MountPoint {
@@ -294,6 +353,7 @@ fn volume(name: String, destination: String, driver: String) -> MountPoint {
         subpath: String::new(),
         options: vec![],
         recursive: true,
+        read_only: ReadOnly::default(),
     }
 }
 
@@ -302,7 +362,7 @@ fn driver_name(given: &str) -> String {
 }
 
 /// The path without `.`, `..` and doubled slashes, as Go's `path.Clean` gives it for absolute paths.
-fn clean(path: &str) -> String {
+pub(in crate::container) fn clean(path: &str) -> String {
     let mut out = PathBuf::from("/");
     for part in Path::new(path).components() {
         match part {

@@ -16,7 +16,7 @@ fn defaults() -> CreateDefaults {
 
 fn try_with(json: &str, image: &RunConfig) -> Result<Checked, Invalid> {
     let body: CreateBody = serde_json::from_str(json).unwrap();
-    prepare(body, Some(image), &defaults(), &Host::detect(), "0123456789ab")
+    prepare(body, Some(image), &defaults(), &Host::detect(), "0123456789ab", vec![])
 }
 
 fn image() -> RunConfig {

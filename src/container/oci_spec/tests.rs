@@ -47,6 +47,7 @@ fn bind(destination: &str, propagation: &str) -> Prepared {
         options: vec![],
         recursive: true,
         anonymous: false,
+        read_only: crate::container::record::ReadOnly::default(),
     };
     Prepared { source: point.source.clone(), point }
 }

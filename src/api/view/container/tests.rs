@@ -13,7 +13,7 @@ use crate::api::versions::ApiVersion;
 use crate::base::id::{ContainerId, EndpointId, NetworkId};
 use crate::container::config::ContainerConfig;
 use crate::container::host_config::{HostConfig, LogConfig, MountType, RestartPolicy};
-use crate::container::record::MountPoint;
+use crate::container::record::{MountPoint, ReadOnly};
 use crate::network::{Driver, EndpointSettings, EndpointState, Ipam, PortBinding};
 
 struct Fixed;
@@ -88,6 +88,7 @@ fn record(name: &str) -> Record {
         options: vec![],
         recursive: true,
         anonymous: false,
+        read_only: ReadOnly::default(),
     };
     Record {
         id: "a".repeat(64).parse().unwrap(),
