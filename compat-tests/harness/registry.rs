@@ -232,6 +232,11 @@ fn serve(mut stream: TcpStream, shelf: &Mutex<Shelf>, asked: &Mutex<Vec<Asked>>,
     let mut reader = Reader::new();
     let mut buffer = [0; 8192];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        // The beginning of TLS: refused at once, as servers do that do not speak it.
+        if buffer[0] == 0x16 {
+            let _ = stream.write_all(b"HTTP/1.0 400 Bad Request\r\n\r\n");
+            return;
+        }
         if let Some(request) = reader.feed(&buffer[..count], Head::request_framing).pop() {
             let (method, target) = request.head.request_line();
             let now =

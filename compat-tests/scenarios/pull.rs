@@ -87,7 +87,7 @@ scenario!(a_missing_tag_and_a_missing_registry_are_told, Setup::new().without_im
     let registry = DebianRegistry::start(d, 5000);
     registry.push("app:1", &busybox(), Packing::Gzip);
     d.sh("docker pull 127.0.0.1:5000/app:2").fails(1, "not found");
-    d.sh("docker pull 127.0.0.1:5999/app:1").fails(1, "connection refused");
+    d.sh("docker pull 127.0.0.1:5999/app:1").fails(1, "dial tcp 127.0.0.1:5999: connect: connection refused");
     d.sh("docker pull 127.0.0.1:5000/Upper").fails(1, "must be lowercase");
 });
 
@@ -125,7 +125,11 @@ scenario!(a_registry_with_tokens, Setup::new().without_image(), |d| {
     };
     let registry = ScriptedRegistry::start(d, "127.0.0.1:5001", Box::new(script));
     registry.hold("app:1", busybox().pack(Packing::Gzip));
-    assert_eq!(d.sh("docker pull 127.0.0.1:5001/app:1").code, 1);
+    // at once: the CLI would ask for a name if it were told 401
+    let refused = "v2/app/manifests/1\": unauthorized: incorrect username or password";
+    d.sh("timeout 20 docker pull 127.0.0.1:5001/app:1").fails(1, refused);
+    d.sh("echo wrong | docker login -u user --password-stdin 127.0.0.1:5001")
+        .fails(1, "v2/\": unauthorized: incorrect username or password");
     d.sh("echo secret | docker login -u user --password-stdin 127.0.0.1:5001").ok();
     d.sh("docker pull -q 127.0.0.1:5001/app:1").ok();
     let scoped = registry.asked().iter().any(|asked| {

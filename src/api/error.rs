@@ -173,21 +173,22 @@ fn registry_status(error: &RegistryError) -> StatusCode {
 
 impl From<ImageError> for ApiError {
     fn from(error: ImageError) -> Self {
-        let status = image_status(&error);
-        match error {
-            // The registry's own status and words.
-            ImageError::Registry(error) => error.into(),
-            error => Self::new(status, with_causes(&error)),
-        }
+        Self::new(image_status(&error), with_causes(&error))
+    }
+}
+
+/// 401 is for logging in alone: told it of a pull, the CLI would ask its user for a name.
+fn pull_status(error: &RegistryError) -> StatusCode {
+    match registry_status(error) {
+        StatusCode::UNAUTHORIZED => StatusCode::INTERNAL_SERVER_ERROR,
+        status => status,
     }
 }
 
 fn image_status(error: &ImageError) -> StatusCode {
     match error {
-        ImageError::Shared(inner) => match inner.as_ref() {
-            ImageError::Registry(error) => registry_status(error),
-            inner => image_status(inner),
-        },
+        ImageError::Shared(inner) => image_status(inner),
+        ImageError::Registry(error) => pull_status(error),
         ImageError::Reference(_)
         | ImageError::Platform(_)
         | ImageError::TagWithDigest
@@ -198,8 +199,7 @@ fn image_status(error: &ImageError) -> StatusCode {
         | ImageError::WrongPlatform { .. }
         | ImageError::NoManifestFor { .. } => StatusCode::NOT_FOUND,
         ImageError::Conflict { .. } | ImageError::PruneRunning => StatusCode::CONFLICT,
-        ImageError::Registry(_)
-        | ImageError::Archive(_)
+        ImageError::Archive(_)
         | ImageError::Document(_)
         | ImageError::Config(_)
         | ImageError::LayerCount { .. }
@@ -406,5 +406,19 @@ mod tests {
             ApiError::not_yet(Operation::ImageBuild).message,
             "slipway does not support ImageBuild (POST /build) yet"
         );
+    }
+
+    #[test]
+    fn a_pull_that_a_token_server_refuses_does_not_make_the_cli_ask_for_a_name() {
+        let refused = || RegistryError::Unauthorized { url: "http://h/v2/".into(), message: "no".into() };
+        let text = "Get \"http://h/v2/\": unauthorized: no";
+        for error in [
+            ImageError::Registry(refused()),
+            ImageError::Shared(std::sync::Arc::new(ImageError::Registry(refused()))),
+        ] {
+            let answer = ApiError::from(error);
+            assert_eq!((answer.status.as_u16(), answer.message.as_str()), (500, text));
+        }
+        assert_eq!(ApiError::from(refused()).status, 401);
     }
 }

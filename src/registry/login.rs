@@ -46,7 +46,7 @@ impl Asker<'_> {
             return self.accepted(first, String::new()).await;
         }
         let challenges = session::challenges(&first);
-        let answer = self.authorization(&challenges, Purpose::Login).await?;
+        let answer = self.authorization(&challenges, Purpose::Login, "/v2/").await?;
         let Some((authorization, answer)) = answer else { return self.accepted(first, String::new()).await };
         let identity_token = answer.map(|answer| answer.refresh_token).unwrap_or_default();
         let second = self.send("/v2/", &none, Some(authorization)).await?;

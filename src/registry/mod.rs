@@ -13,6 +13,7 @@ pub mod platform;
 pub mod reference;
 mod session;
 pub mod settings;
+mod words;
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;

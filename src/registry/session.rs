@@ -15,7 +15,7 @@ use super::error::RegistryError;
 use super::manifest::{ACCEPTED, DOCUMENT_LIMIT, Descriptor};
 use super::reference::Reference;
 use super::settings::{Endpoint, Role, Trust};
-use super::{Registry, reason};
+use super::{Registry, reason, words};
 use crate::base::digest::Digest;
 
 const REDIRECT_LIMIT: usize = 10;
@@ -238,7 +238,7 @@ impl Asker<'_> {
     pub async fn get(&self, path: &str, headers: &HeaderMap) -> Result<Response> {
         let known = self.registry.known_challenges(self.endpoint);
         let authorization = match known {
-            Some(challenges) => self.authorization(&challenges, Purpose::Pull).await?.map(|(a, _)| a),
+            Some(challenges) => self.authorization(&challenges, Purpose::Pull, path).await?.map(|(a, _)| a),
             None => None,
         };
         let response = self.send(path, headers, authorization.clone()).await?;
@@ -250,7 +250,7 @@ impl Asker<'_> {
         if let Some(key) = challenges.iter().find_map(|c| self.key(c)) {
             self.registry.tokens.forget(&key);
         }
-        match self.authorization(&challenges, Purpose::Pull).await? {
+        match self.authorization(&challenges, Purpose::Pull, path).await? {
             Some((fresh, _)) if Some(&fresh) != authorization.as_ref() => {
                 self.send(path, headers, Some(fresh)).await
             }
@@ -258,11 +258,13 @@ impl Asker<'_> {
         }
     }
 
-    /// Answers a challenge; the token server's whole answer comes along where it was asked.
+    /// Answers a challenge; the token server's whole answer comes along where it was asked. What it refuses is told
+    /// of the path that the token was for.
     pub async fn authorization(
         &self,
         challenges: &[Challenge],
         purpose: Purpose,
+        path: &str,
     ) -> Result<Option<(Authorization, Option<TokenAnswer>)>> {
         if let Some(authorization) = auth::direct(challenges, self.credentials) {
             return Ok(Some((authorization, None)));
@@ -276,9 +278,21 @@ impl Asker<'_> {
             return Ok(Some((token, None)));
         }
         let request = TokenRequest::new(self.credentials, &key.service, &key.scope, purpose);
-        let answer = self.token(realm, request).await?;
+        let answer = self.token(realm, request).await.map_err(|error| match error {
+            RegistryError::Unauthorized { message, .. } => {
+                RegistryError::Unauthorized { url: self.address(path), message }
+            }
+            other => other,
+        })?;
         let token = self.registry.tokens.keep(key, &answer);
         Ok(token.map(|token| (token, Some(answer))))
+    }
+
+    /// The address as it was spoken to last.
+    fn address(&self, path: &str) -> String {
+        let host = &self.endpoint.host;
+        let plain = self.endpoint.trust == Trust::Insecure && self.registry.speaks_plain(host);
+        format!("{}://{host}{path}", if plain { "http" } else { "https" })
     }
 
     fn key(&self, challenge: &Challenge) -> Option<TokenKey> {
@@ -411,7 +425,7 @@ fn header(text: &str) -> Result<HeaderValue> {
 }
 
 fn failed(method: &'static str, url: &Url, error: &reqwest::Error) -> RegistryError {
-    RegistryError::Request { method, url: url.to_string(), reason: reason(error) }
+    RegistryError::Request { method, url: url.to_string(), reason: words::of(url, error) }
 }
 
 async fn bounded(mut response: Response, limit: u64) -> Result<Vec<u8>> {

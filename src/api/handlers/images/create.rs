@@ -57,7 +57,8 @@ async fn pull(
         false => vec![reference],
         // A name alone means every tag.
         true => {
-            let tags = engine.registry.session(&reference, credentials.clone()).tags().await?;
+            let tags = engine.registry.session(&reference, credentials.clone()).tags().await;
+            let tags = tags.map_err(ImageError::from)?;
             let named = tags.iter().filter_map(|tag| reference.with_tag(tag).ok());
             named.collect()
         }
