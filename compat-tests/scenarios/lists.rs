@@ -101,3 +101,30 @@ scenario!(stop_waits_for_the_grace_and_then_kills, |d| {
     d.sh("docker stop -t 30 polite").ok();
     assert_eq!(d.inspect("polite")["State"]["ExitCode"], json!(7));
 });
+
+scenario!(a_list_is_never_older_than_the_last_change, |d| {
+    let id = d.create(json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}));
+    let listed = || d.get("/v1.41/containers/json?all=1").expect(200).json()[0].clone();
+    for turn in 0..20 {
+        // Twice: the first answer may be kept for the second.
+        listed();
+        d.post(&format!("/containers/{id}/rename?name=name-{turn}"), &json!(null)).expect(204);
+        assert_eq!(listed()["Names"], json!([format!("/name-{turn}")]));
+        assert_eq!(listed()["Names"], json!([format!("/name-{turn}")]));
+    }
+    for (action, state) in [("start", "running"), ("pause", "paused"), ("unpause", "running"), ("kill", "exited")] {
+        listed();
+        d.post(&format!("/containers/{id}/{action}"), &json!(null)).expect(204);
+        assert_eq!(listed()["State"], json!(state), "{action}");
+    }
+    d.post(&format!("/containers/{id}/start"), &json!(null)).expect(204);
+    let status = listed()["Status"].clone();
+    crate::harness::poll::eventually("time passes in the list", || listed()["Status"] != status);
+    assert_eq!(listed()["Image"], json!("busybox"));
+    d.sh("docker tag busybox other && docker rmi busybox").ok();
+    assert_ne!(listed()["Image"], json!("busybox"), "an image lost its name");
+    d.sh("docker tag other busybox").ok();
+    assert_eq!(listed()["Image"], json!("busybox"));
+    d.delete(&format!("/containers/{id}?force=1")).expect(204);
+    assert_eq!(d.get("/v1.41/containers/json?all=1").expect(200).json(), json!([]));
+});

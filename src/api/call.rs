@@ -14,6 +14,7 @@ use crate::api::auth_header::RegistryAuth;
 use crate::api::body::{self, Absent};
 use crate::api::decode::{Decode, Decoder, Form};
 use crate::api::error::ApiError;
+use crate::api::handlers::containers::Lists;
 use crate::api::hijack::{ClientSocket, Connection, HijackError};
 use crate::api::respond::{MULTIPLEXED_STREAM, RAW_STREAM};
 use crate::api::spec::Operation;
@@ -34,6 +35,7 @@ pub struct Incoming {
     pub headers: HeaderMap,
     pub body: Body,
     pub connection: Option<Connection>,
+    pub lists: Arc<Lists>,
 }
 
 /// One call of the operation with the parameters `P`.
@@ -42,6 +44,8 @@ pub struct Call<P> {
     pub version: ApiVersion,
     pub params: P,
     pub headers: HeaderMap,
+    /// Lists of containers that were sent lately.
+    pub lists: Arc<Lists>,
     body: Body,
     connection: Option<Connection>,
 }
@@ -50,8 +54,8 @@ impl Incoming {
     /// Decodes the parameters.
     pub fn decode<P: Decode>(self) -> Result<Call<P>, ApiError> {
         let params = P::decode(&mut Decoder::new(self.names, &self.form, self.version))?;
-        let Self { engine, version, headers, body, connection, .. } = self;
-        Ok(Call { engine, version, params, headers, body, connection })
+        let Self { engine, version, headers, body, connection, lists, .. } = self;
+        Ok(Call { engine, version, params, headers, lists, body, connection })
     }
 }
 

@@ -55,6 +55,7 @@ use percent_encoding::percent_decode_str;
 use crate::api::call::Incoming;
 use crate::api::decode::Form;
 use crate::api::error::ApiError;
+use crate::api::handlers::containers::Lists;
 use crate::api::hijack::Connection;
 use crate::api::routing::Matched;
 use crate::api::spec::{NEWEST_VERSION, Route};
@@ -64,6 +65,7 @@ use crate::engine::Engine;
 /// The API of one engine.
 pub struct Api {
     engine: Arc<Engine>,
+    lists: Arc<Lists>,
 }
 
 /// A url-encoded body is small: it stands for a query.
@@ -71,7 +73,7 @@ const FORM_LIMIT: usize = 1 << 20;
 
 impl Api {
     pub fn new(engine: Arc<Engine>) -> Arc<Self> {
-        Arc::new(Self { engine })
+        Arc::new(Self { engine, lists: Arc::default() })
     }
 
     /// Answers one request. Never fails and never panics: whatever a handler does ends in a response.
@@ -120,8 +122,9 @@ impl Api {
         }
         let connection = parts.extensions.get::<Connection>().cloned();
         let Route { operation, .. } = *route;
-        let engine = self.engine.clone();
-        Ok(Incoming { engine, version, operation, names, form, headers: parts.headers, body, connection })
+        let (engine, lists) = (self.engine.clone(), self.lists.clone());
+        let headers = parts.headers;
+        Ok(Incoming { engine, version, operation, names, form, headers, body, connection, lists })
     }
 }
 

@@ -18,7 +18,8 @@ pub const MULTIPLEXED_STREAM: &str = "application/vnd.docker.multiplexed-stream"
 /// Archives.
 pub const TAR: &str = "application/x-tar";
 
-const JSON: &str = "application/json";
+/// JSON documents.
+pub const JSON: &str = "application/json";
 
 /// One JSON document and a newline, as Go's encoder ends it.
 pub fn json<T: Serialize + ?Sized>(status: StatusCode, value: &T) -> Response {

@@ -11,23 +11,27 @@ use crate::network::Network;
 use crate::registry::manifest::Descriptor;
 
 /// The engine as the views see it.
-pub struct Around<'a>(pub &'a Engine);
+pub struct Around<'a> {
+    pub engine: &'a Engine,
+    /// The moment that a view is of: one for all of it.
+    pub now: Timestamp,
+}
 
 impl Surroundings for Around<'_> {
     fn now(&self) -> Timestamp {
-        Timestamp::now()
+        self.now
     }
 
     fn network(&self, term: &str) -> Option<Arc<Network>> {
-        self.0.networks.resolve(term).ok()
+        self.engine.networks.resolve(term).ok()
     }
 
     fn image(&self, reference: &str) -> Option<Digest> {
-        self.0.images.resolve(reference).ok().map(|image| image.id)
+        self.engine.images.resolve(reference).ok().map(|image| image.id)
     }
 
     fn manifest(&self, record: &Record) -> Option<Descriptor> {
-        let image = self.0.images.resolve(&record.image.to_string()).ok()?;
+        let image = self.engine.images.resolve(&record.image.to_string()).ok()?;
         (image.manifest.digest == record.manifest).then(|| image.manifest.clone())
     }
 }

@@ -9,13 +9,16 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::around::Around;
+use super::lists::{Question, Term, World};
 use crate::api::call::{Call, Outcome};
+use crate::api::error::ApiError;
 use crate::api::handlers::logs;
 use crate::api::respond;
 use crate::api::spec::params;
 use crate::api::view::container::{self as view, Place, Selection, Shown, Size};
 use crate::api::view::log::{Style, Text};
 use crate::base::sys::socket;
+use crate::base::time::Timestamp;
 use crate::container::{Handle, Published, request};
 use crate::engine::Engine;
 use crate::logs::follow;
@@ -24,18 +27,32 @@ use crate::logs::reader::{Mode, ReadOptions, Reader};
 
 /// `GET /containers/json`
 pub async fn list(call: Call<params::ContainerList>) -> Outcome {
-    let engine = &call.engine;
+    let Call { engine, params, version, .. } = &call;
+    let made = Timestamp::now();
+    let world = World::of(engine);
+    let question = Question { params: params.clone(), version: *version };
+    if !params.size
+        && let Some(body) = call.lists.find(&question, &world, made)
+    {
+        return Ok(respond::bytes(StatusCode::OK, respond::JSON, body));
+    }
     let created = |term: &str| Ok(engine.containers.resolve(term)?.snapshot().record.created);
-    let selection = Selection::read(&call.params, created)?;
+    let selection = Selection::read(params, created)?;
     let all: Vec<Arc<Published>> = engine.containers.all().iter().map(Handle::snapshot).collect();
-    let around = Around(engine);
+    let around = Around { engine, now: made };
     let selected = selection.of(all.iter().map(|now| shown(now)), &around);
+    let until = selected.iter().filter_map(|one| view::changes_at(one.state, made)).min();
     let mut summaries = Vec::with_capacity(selected.len());
     for one in selected {
-        let size = if call.params.size { size_of(engine, &all, one).await } else { None };
-        summaries.push(view::summary(one, size, &around, call.version));
+        let size = if params.size { size_of(engine, &all, one).await } else { None };
+        summaries.push(view::summary(one, size, &around, *version));
     }
-    Ok(respond::json(StatusCode::OK, &summaries))
+    let body = respond::json_line(&summaries, b"\n").map_err(|error| ApiError::internal(error.to_string()))?;
+    // Sizes change without anybody being told.
+    if !params.size {
+        call.lists.keep(question, world, Term { made, until }, body.clone());
+    }
+    Ok(respond::bytes(StatusCode::OK, respond::JSON, body))
 }
 
 fn shown(now: &Published) -> Shown<'_> {
@@ -67,7 +84,7 @@ pub async fn inspect(call: Call<params::ContainerInspect>) -> Outcome {
         execs: &handle.running_execs(),
         size: if call.params.size { Some(size(engine, &now).await) } else { None },
     };
-    let inspected = view::inspect(shown(&now), &place, &Around(engine), call.version);
+    let inspected = view::inspect(shown(&now), &place, &Around { engine, now: Timestamp::now() }, call.version);
     Ok(respond::json(StatusCode::OK, &inspected))
 }
 

@@ -23,6 +23,7 @@ use crate::registry::manifest::Descriptor;
 pub use inspect::{Inspected, Place, inspect};
 pub use list::{Summary, summary};
 pub use select::Selection;
+pub use status::changes_at;
 
 /// A container as of its last transition.
 #[derive(Clone, Copy)]

@@ -26,6 +26,27 @@ pub(super) fn sentence(state: &State, now: Timestamp) -> String {
     }
 }
 
+/// The first moment after `now` at which the sentence is another, as far as time alone changes it.
+pub fn changes_at(state: &State, now: Timestamp) -> Option<Timestamp> {
+    let since = match state.phase {
+        Phase::Running | Phase::Paused => state.started_at,
+        Phase::Restarting | Phase::Created | Phase::Starting | Phase::Exited => state.finished_at,
+        Phase::Removing | Phase::Dead => return None,
+    };
+    if since.is_unset() {
+        return None;
+    }
+    // Hours are rounded and years are cut, so from an hour on a text may change each half hour.
+    let span = now.since(since).as_secs();
+    let grain = match span {
+        0..60 => 1,
+        60..3600 => 60,
+        _ => 1800,
+    };
+    let next = (span / grain + 1).saturating_mul(grain).saturating_mul(1_000_000_000);
+    Some(Timestamp::from_nanos(since.nanos().saturating_add_unsigned(next)))
+}
+
 /// What its probes say, in the words of `docker ps`.
 fn health(state: &State) -> String {
     match state.health.as_ref().map(|health| health.status) {
@@ -91,6 +112,30 @@ mod tests {
             (730 * DAY, "2 years"),
         ] {
             assert_eq!(human(Duration::from_secs(seconds)), text, "{seconds}");
+        }
+    }
+
+    #[test]
+    fn no_sentence_changes_before_the_moment_that_is_told() {
+        let started_at = Timestamp::from_nanos(123_456_789);
+        let state = State { phase: Phase::Running, started_at, ..State::default() };
+        let after = |millis: u64| Timestamp::from_nanos(started_at.nanos() + millis as i64 * 1_000_000);
+        let days = 3 * 366 * 24 * 3600;
+        for second in (0..10_000).chain((10_000..days).step_by(613)) {
+            let now = after(second * 1000 + second % 1000);
+            let until = changes_at(&state, now).unwrap();
+            assert!(until > now && until <= after((second + 1801) * 1000), "{second}");
+            let last = Timestamp::from_nanos(until.nanos() - 1);
+            assert_eq!(sentence(&state, now), sentence(&state, last), "{second}");
+            let middle = Timestamp::from_nanos(now.nanos().midpoint(last.nanos()));
+            assert_eq!(sentence(&state, now), sentence(&state, middle), "{second}");
+        }
+        for state in [
+            State::default(),
+            State { phase: Phase::Dead, finished_at: started_at, ..State::default() },
+            State { phase: Phase::Exited, ..State::default() },
+        ] {
+            assert_eq!(changes_at(&state, started_at), None);
         }
     }
 
