@@ -103,7 +103,8 @@ scenario!(stop_waits_for_the_grace_and_then_kills, |d| {
 });
 
 scenario!(a_list_is_never_older_than_the_last_change, |d| {
-    let id = d.create(json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}));
+    let id = d
+        .create(json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"NetworkMode": "none"}}));
     let listed = || d.get("/v1.41/containers/json?all=1").expect(200).json()[0].clone();
     for turn in 0..20 {
         // Twice: the first answer may be kept for the second.
@@ -112,7 +113,9 @@ scenario!(a_list_is_never_older_than_the_last_change, |d| {
         assert_eq!(listed()["Names"], json!([format!("/name-{turn}")]));
         assert_eq!(listed()["Names"], json!([format!("/name-{turn}")]));
     }
-    for (action, state) in [("start", "running"), ("pause", "paused"), ("unpause", "running"), ("kill", "exited")] {
+    for (action, state) in
+        [("start", "running"), ("pause", "paused"), ("unpause", "running"), ("kill", "exited")]
+    {
         listed();
         d.post(&format!("/containers/{id}/{action}"), &json!(null)).expect(204);
         assert_eq!(listed()["State"], json!(state), "{action}");

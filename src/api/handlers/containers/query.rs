@@ -47,7 +47,8 @@ pub async fn list(call: Call<params::ContainerList>) -> Outcome {
         let size = if params.size { size_of(engine, &all, one).await } else { None };
         summaries.push(view::summary(one, size, &around, *version));
     }
-    let body = respond::json_line(&summaries, b"\n").map_err(|error| ApiError::internal(error.to_string()))?;
+    let body =
+        respond::json_line(&summaries, b"\n").map_err(|error| ApiError::internal(error.to_string()))?;
     // Sizes change without anybody being told.
     if !params.size {
         call.lists.keep(question, world, Term { made, until }, body.clone());
@@ -84,7 +85,8 @@ pub async fn inspect(call: Call<params::ContainerInspect>) -> Outcome {
         execs: &handle.running_execs(),
         size: if call.params.size { Some(size(engine, &now).await) } else { None },
     };
-    let inspected = view::inspect(shown(&now), &place, &Around { engine, now: Timestamp::now() }, call.version);
+    let inspected =
+        view::inspect(shown(&now), &place, &Around { engine, now: Timestamp::now() }, call.version);
     Ok(respond::json(StatusCode::OK, &inspected))
 }
 
