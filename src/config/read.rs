@@ -204,11 +204,16 @@ fn log_format(raw: &Raw) -> Result<LogFormat, ConfigError> {
 /// Where systemd runs the host and cgroups are unified, it must know of every cgroup; elsewhere files will do.
 fn cgroup_driver(raw: &Raw) -> Result<CgroupDriver, ConfigError> {
     let mut driver = None;
+    let systemd = || Path::new("/run/systemd/system").exists();
     for option in list(raw, "exec-opts")? {
         let invalid = |reason| ConfigError::ExecOption { option: option.clone(), reason };
         let (name, value) = option.split_once('=').unwrap_or((&option, ""));
         driver = match (name.trim().to_lowercase().as_str(), value.trim()) {
             ("", _) | (_, "") => return Err(invalid("must be formatted 'opt=value'")),
+            // Every start of a container would fail.
+            ("native.cgroupdriver", "systemd") if !systemd() => {
+                return Err(invalid("systemd does not run this host; use native.cgroupdriver=cgroupfs"));
+            }
             ("native.cgroupdriver", "systemd") => Some(CgroupDriver::Systemd),
             ("native.cgroupdriver", "cgroupfs") => Some(CgroupDriver::Cgroupfs),
             ("native.cgroupdriver", _) => return Err(invalid("only cgroupfs and systemd are available")),
@@ -217,7 +222,6 @@ fn cgroup_driver(raw: &Raw) -> Result<CgroupDriver, ConfigError> {
         };
     }
     let unified = || Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
-    let systemd = || Path::new("/run/systemd/system").exists();
     let default = || if unified() && systemd() { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
     Ok(driver.unwrap_or_else(default))
 }
