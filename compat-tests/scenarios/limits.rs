@@ -34,3 +34,32 @@ scenario!(processes_beyond_the_limit_are_refused, |d| {
         d.sh("docker run --rm --pids-limit 10 busybox sh -c 'for i in $(seq 30); do sleep 5 & done; wait'");
     assert!(ended.stderr.contains("can't fork"), "{ended}");
 });
+
+scenario!(a_container_sees_its_own_cgroup_and_cannot_change_it, |d| {
+    let v2 = d.sh("test -e /sys/fs/cgroup/cgroup.controllers").code == 0;
+    let limit = if v2 { "memory.max" } else { "memory/memory.limit_in_bytes" };
+    d.sh("docker run -d --name box -m 64m busybox sleep 1000").ok();
+    assert_eq!(d.sh(&format!("docker exec box cat /sys/fs/cgroup/{limit}")).ok(), "67108864");
+    let written = d.sh(&format!("docker exec box sh -c 'echo 99999999 >/sys/fs/cgroup/{limit}'"));
+    assert!(written.stderr.contains("Read-only file system"), "{written}");
+    let made = d.sh("docker exec box mkdir /sys/fs/cgroup/own");
+    assert!(made.stderr.contains("Read-only file system"), "{made}");
+    if v2 {
+        assert_eq!(d.sh("docker exec box cat /proc/self/cgroup").ok(), "0::/");
+        let id = d.sh("docker inspect -f '{{.Id}}' box").ok();
+        let host = d.sh("docker run --rm --cgroupns host busybox ls /sys/fs/cgroup/docker").ok();
+        assert!(host.contains(&id), "{host}");
+    }
+});
+
+scenario!(stats_tell_what_the_limits_are, |d| {
+    d.sh("docker run -d --name box -m 64m --pids-limit 50 busybox sh -c 'while :; do :; done'").ok();
+    let stats = d.get("/containers/box/stats?stream=0").expect(200).json();
+    assert_eq!(stats["memory_stats"]["limit"], 67_108_864);
+    assert_eq!(stats["pids_stats"], serde_json::json!({ "current": 1, "limit": 50 }));
+    assert!(stats["memory_stats"]["usage"].as_u64() > Some(0), "{stats}");
+    let spent = |key: &str| stats[key]["cpu_usage"]["total_usage"].as_u64().unwrap();
+    assert!(spent("cpu_stats") > spent("precpu_stats"), "{stats}");
+    let shown = d.sh("docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' box").ok();
+    assert!(shown.ends_with(" / 64MiB 1"), "{shown}");
+});

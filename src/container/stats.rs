@@ -53,7 +53,7 @@ pub struct Memory {
     pub stats: BTreeMap<String, u64>,
 }
 
-/// How many there are and may be (0: without limit).
+/// How many there are and may be (without limit: 0 on cgroup v1, all bits set on v2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Processes {
     pub current: u64,
@@ -125,7 +125,11 @@ fn sample(cgroup: &Cgroup, host_memory: u64) -> Sample {
     memory.limit = if memory.limit == 0 { host_memory } else { memory.limit.min(host_memory) };
     let processes = Processes {
         current: number(&file("pids", "pids.current")),
-        limit: number(&file("pids", "pids.max")),
+        limit: match file("pids", "pids.max").trim() {
+            // What clients of either version know as no limit.
+            "max" if unified => u64::MAX,
+            limit => number(limit),
+        },
     };
     Sample { read: Timestamp::now(), cpu, memory, processes, devices, networks: BTreeMap::new() }
 }

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{SpecError, SpecInput, devices};
-use crate::container::host_config::{HostConfig, ThrottleDevice};
+use crate::container::host_config::HostConfig;
 
 pub(super) fn of(input: &SpecInput<'_>) -> Result<Value, SpecError> {
     let host_config = &input.record.host_config;
@@ -63,13 +63,19 @@ fn cpu(host_config: &HostConfig) -> Value {
 fn block_io(host_config: &HostConfig) -> Value {
     let mut map = Map::new();
     positive(&mut map, "weight", i64::from(host_config.blkio_weight));
+    let weights = host_config.blkio_weight_device.iter().flatten();
+    let weights: Vec<Value> =
+        weights.filter_map(|device| number(&device.path, "weight", u64::from(device.weight))).collect();
+    if !weights.is_empty() {
+        map.insert("weightDevice".to_owned(), json!(weights));
+    }
     for (key, list) in [
         ("throttleReadBpsDevice", &host_config.blkio_device_read_bps),
         ("throttleWriteBpsDevice", &host_config.blkio_device_write_bps),
         ("throttleReadIOPSDevice", &host_config.blkio_device_read_iops),
         ("throttleWriteIOPSDevice", &host_config.blkio_device_write_iops),
     ] {
-        let devices: Vec<Value> = list.iter().flatten().filter_map(throttle).collect();
+        let devices: Vec<Value> = list.iter().flatten().filter_map(|d| number(&d.path, "rate", d.rate)).collect();
         if !devices.is_empty() {
             map.insert(key.to_owned(), json!(devices));
         }
@@ -77,10 +83,10 @@ fn block_io(host_config: &HostConfig) -> Value {
     Value::Object(map)
 }
 
-fn throttle(device: &ThrottleDevice) -> Option<Value> {
-    let number = nix::sys::stat::stat(device.path.as_str()).ok()?.st_rdev;
+fn number(device: &str, key: &str, value: u64) -> Option<Value> {
+    let number = nix::sys::stat::stat(device).ok()?.st_rdev;
     let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
-    Some(json!({ "major": major, "minor": minor, "rate": device.rate }))
+    Some(json!({ "major": major, "minor": minor, key: value }))
 }
 
 fn positive(map: &mut Map<String, Value>, key: &str, value: i64) {
