@@ -75,7 +75,8 @@ fn block_io(host_config: &HostConfig) -> Value {
         ("throttleReadIOPSDevice", &host_config.blkio_device_read_iops),
         ("throttleWriteIOPSDevice", &host_config.blkio_device_write_iops),
     ] {
-        let devices: Vec<Value> = list.iter().flatten().filter_map(|d| number(&d.path, "rate", d.rate)).collect();
+        let devices: Vec<Value> =
+            list.iter().flatten().filter_map(|d| number(&d.path, "rate", d.rate)).collect();
         if !devices.is_empty() {
             map.insert(key.to_owned(), json!(devices));
         }
