@@ -10,6 +10,7 @@ mod layers;
 mod limits;
 mod lists;
 mod logs;
+mod mounts;
 mod network;
 mod pull;
 mod readme;

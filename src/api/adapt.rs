@@ -3,7 +3,7 @@
 use crate::api::error::ApiError;
 use crate::api::versions::{ApiVersion, Feature};
 use crate::container::create::CreateBody;
-use crate::container::host_config::{HostConfig, MountType};
+use crate::container::host_config::{HostConfig, Mount, MountType};
 
 /// Adapts a request to create a container; the warnings that go with it.
 pub fn create(body: &mut CreateBody, version: ApiVersion) -> Result<Vec<String>, ApiError> {
@@ -90,17 +90,33 @@ fn of_host(host: &mut HostConfig, version: ApiVersion) -> Result<(), ApiError> {
     if !version.has(Feature::Annotations) {
         host.annotations.clear();
     }
-    for mount in &host.mounts {
-        let named = |since: Feature, what: &str| match version.has(since) {
-            true => Ok(()),
-            false => Err(ApiError::invalid(format!("{what} needs API v1.{} or newer", since.since()))),
-        };
-        if mount.kind == MountType::Image {
-            named(Feature::ImageMounts, "mount of type image")?;
-        }
-        if mount.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty()) {
-            named(Feature::VolumeSubpath, "VolumeOptions.Subpath")?;
-        }
+    host.mounts.iter_mut().try_for_each(|mount| of_mount(mount, version))
+}
+
+fn of_mount(mount: &mut Mount, version: ApiVersion) -> Result<(), ApiError> {
+    let named = |since: Feature, what: &str| match version.has(since) {
+        true => Ok(()),
+        false => Err(ApiError::invalid(format!("{what} needs API v1.{} or newer", since.since()))),
+    };
+    if mount.kind == MountType::Image {
+        named(Feature::ImageMounts, "mount of type image")?;
+    }
+    if mount.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty()) {
+        named(Feature::VolumeSubpath, "VolumeOptions.Subpath")?;
+    }
+    if mount.kind != MountType::Bind {
+        return Ok(());
+    }
+    if !version.has(Feature::BindNonRecursive)
+        && let Some(options) = &mut mount.bind_options
+    {
+        options.non_recursive = false;
+    }
+    if !version.has(Feature::RecursiveReadOnlyBinds) && mount.read_only {
+        // Read-only was so for the topmost mount alone.
+        let options = mount.bind_options.get_or_insert_default();
+        options.read_only_non_recursive = true;
+        options.read_only_force_recursive = false;
     }
     Ok(())
 }
@@ -126,6 +142,20 @@ mod tests {
         assert_eq!(modes(39), ("shareable".to_owned(), "host".to_owned()));
         assert_eq!(modes(40), (String::new(), "host".to_owned()));
         assert_eq!(modes(41), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn read_only_binds_are_recursive_from_1_44_on() {
+        let options = |minor| {
+            let mount = json!({"Type": "bind", "Source": "/s", "Target": "/t", "ReadOnly": true,
+                               "BindOptions": {"NonRecursive": true}});
+            let host = adapted(json!({"HostConfig": {"Mounts": [mount]}}), minor).unwrap().0.host_config;
+            let options = host.unwrap().mounts[0].bind_options.clone().unwrap();
+            (options.non_recursive, options.read_only_non_recursive)
+        };
+        assert_eq!(options(39), (false, true));
+        assert_eq!(options(43), (true, true));
+        assert_eq!(options(44), (true, false));
     }
 
     #[test]

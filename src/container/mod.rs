@@ -31,6 +31,7 @@ mod spawn;
 pub mod state;
 pub mod stats;
 pub mod storage;
+pub mod subpaths;
 mod teardown;
 pub mod users;
 mod volumes;

@@ -12,6 +12,7 @@ use super::host_config::{Mount, MountType};
 use super::oci_spec::Prepared;
 use super::parts::Parts;
 use super::record::{MountPoint, Record};
+use super::subpaths;
 use crate::snapshot::{self, Durability, MountOptions, SnapshotError, Writable};
 
 /// A mounted root and what is mounted over it.
@@ -23,8 +24,8 @@ pub(super) struct Mounted {
 /// Mounts the root and the volumes.
 pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<Mounted, ContainerError> {
     let mut mounts = Vec::with_capacity(record.mounts.len());
-    for point in &record.mounts {
-        mounts.push(Prepared { point: point.clone(), source: source(parts, record, point).await? });
+    for (number, point) in record.mounts.iter().enumerate() {
+        mounts.push(Prepared { point: point.clone(), source: source(parts, record, number).await? });
     }
     let (parts, record) = (parts.clone(), record.clone());
     let mounted = tokio::task::spawn_blocking(move || {
@@ -68,10 +69,21 @@ pub(super) fn mount_root(parts: &Parts, record: &Record) -> Result<PathBuf, Snap
     Ok(target)
 }
 
-async fn source(parts: &Parts, record: &Record, point: &MountPoint) -> Result<PathBuf, ContainerError> {
+/// What to show at the mount at place `number` of the record.
+async fn source(parts: &Parts, record: &Record, number: usize) -> Result<PathBuf, ContainerError> {
+    let point = &record.mounts[number];
     match point.kind {
         MountType::Bind => bind_source(record, point).await,
-        MountType::Volume => super::volumes::mount(parts, record, point).await,
+        MountType::Volume => {
+            let whole = super::volumes::mount(parts, record, point).await?;
+            if point.subpath.is_empty() {
+                return Ok(whole);
+            }
+            let (paths, id, subpath) = (parts.paths.clone(), record.id.clone(), point.subpath.clone());
+            let mounted =
+                tokio::task::spawn_blocking(move || subpaths::mount(&paths, &id, number, &whole, &subpath));
+            mounted.await.map_err(failed)?
+        }
         MountType::Tmpfs | MountType::Image | MountType::Npipe | MountType::Cluster => Ok(PathBuf::new()),
     }
 }
@@ -107,8 +119,19 @@ pub(super) async fn release(parts: &Parts, record: &Record) {
     if let Ok(Err(error)) = unmounted {
         tracing::warn!(container = %record.id, %error, "a file system is still mounted");
     }
+    if record.mounts.iter().any(|point| !point.subpath.is_empty()) {
+        release_subpaths(parts, record).await;
+    }
     for point in record.mounts.iter().filter(|point| point.kind == MountType::Volume) {
         super::volumes::unmount(parts, record, point).await;
+    }
+}
+
+async fn release_subpaths(parts: &Parts, record: &Record) {
+    let dir = parts.paths.subpaths(&record.id);
+    let released = tokio::task::spawn_blocking(move || subpaths::release(&dir)).await;
+    if let Ok(Err(error)) = released {
+        tracing::warn!(container = %record.id, %error, "a part of a volume is still mounted");
     }
 }
 

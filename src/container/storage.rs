@@ -70,6 +70,16 @@ impl Paths {
         self.exec_root.join("shm")
     }
 
+    /// The directory of all parts of volumes that containers show, apart as the roots are.
+    pub fn all_subpaths(&self) -> PathBuf {
+        self.exec_root.join("subpaths")
+    }
+
+    /// Where the parts of volumes are mounted that a container shows.
+    pub fn subpaths(&self, id: &ContainerId) -> PathBuf {
+        self.all_subpaths().join(id.as_str())
+    }
+
     /// Where a container's `/dev/shm` is mounted if others may share it.
     pub fn shm(&self, id: &ContainerId) -> PathBuf {
         self.shms().join(id.as_str())

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::Engine;
 use crate::base::durable;
 use crate::base::sys::mount::{self, Unmount};
-use crate::container::{self, Handle, StopOptions, storage};
+use crate::container::{self, Handle, StopOptions, storage, subpaths};
 use crate::network::LiveSandbox;
 
 impl Engine {
@@ -119,6 +119,9 @@ fn sweep_runs(paths: &storage::Paths, known: impl Fn(&str) -> bool) {
         let removed =
             mount::unmount_if_mounted(&mounted, Unmount::Lazy).and_then(|_| fs::remove_dir(&mounted));
         complain(&mounted, removed);
+    }
+    for parts in left(paths.all_subpaths()) {
+        complain(&parts, subpaths::release(&parts));
     }
     for run in left(paths.runs()) {
         complain(&run, fs::remove_dir_all(&run));

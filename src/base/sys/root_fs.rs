@@ -36,6 +36,18 @@ impl Root {
         }
     }
 
+    /// A handle on what `path` names below the root, where nothing on the way may lead out of it: neither `..` nor a
+    /// symbolic link, which is an error of kind `CrossesDevices` (EXDEV).
+    pub fn part(&self, path: &Path) -> io::Result<OwnedFd> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
+        loop {
+            match fs::openat2(&self.0, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+                Err(Errno::AGAIN | Errno::INTR) => {}
+                other => return Ok(other?),
+            }
+        }
+    }
+
     /// A handle on the directory that `path` names inside the root, for use in `*at` calls.
     pub fn dir(&self, path: &Path) -> io::Result<OwnedFd> {
         self.open_in(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty())

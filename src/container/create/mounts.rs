@@ -221,7 +221,7 @@ fn long_form(mount: &Mount) -> Result<MountPoint, InvalidMount> {
         MountType::Bind => long_bind(mount, base, refuse),
         MountType::Volume => long_volume(mount, base, refuse),
         MountType::Tmpfs if !mount.source.is_empty() => Err(refuse("field Source must not be specified")),
-        MountType::Tmpfs => Ok(long_tmpfs(mount, base)),
+        MountType::Tmpfs => long_tmpfs(mount, base, refuse),
         MountType::Image => Err(refuse("image mounts are not supported yet")),
         MountType::Npipe | MountType::Cluster => Err(refuse("mount type unknown")),
     }
@@ -322,7 +322,11 @@ fn is_local(path: &str) -> bool {
     true
 }
 
-fn long_tmpfs(mount: &Mount, base: MountPoint) -> MountPoint {
+fn long_tmpfs(
+    mount: &Mount,
+    base: MountPoint,
+    refuse: impl Fn(&str) -> InvalidMount,
+) -> Result<MountPoint, InvalidMount> {
     let options = mount.tmpfs_options.clone().unwrap_or_default();
     let mut list = Vec::new();
     if mount.read_only {
@@ -334,8 +338,16 @@ fn long_tmpfs(mount: &Mount, base: MountPoint) -> MountPoint {
     if options.size_bytes != 0 {
         list.push(format!("size={}", options.size_bytes));
     }
-    list.extend(options.options.iter().map(|words| words.join("=")));
-    MountPoint { options: list, ..base }
+    for words in &options.options {
+        match words.as_slice() {
+            [] | [_, _, _, ..] => return Err(refuse("invalid option array length")),
+            [name, ..] if !matches!(name.as_str(), "exec" | "noexec") => {
+                return Err(refuse(&format!("invalid option: {name}")));
+            }
+            _ => list.push(words.join("=")),
+        }
+    }
+    Ok(MountPoint { options: list, ..base })
 }
 
 /// A volume without a name is made for its container.

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{INIT_PATH, Prepared, SpecInput};
 use crate::container::host_config::MountType;
+use crate::container::record::{MountPoint, ReadOnly};
 
 pub(super) fn list(input: &SpecInput<'_>) -> Vec<Value> {
     let host_config = &input.record.host_config;
@@ -15,7 +16,7 @@ pub(super) fn list(input: &SpecInput<'_>) -> Vec<Value> {
     let taken = |path: &str| own(path) || (path.starts_with("/dev/") && own("/dev"));
     let mut list: Vec<Value> =
         system(input).into_iter().filter(|mount| !taken(text(mount, "destination"))).collect();
-    let mut user: Vec<Value> = input.mounts.iter().map(user_mount).collect();
+    let mut user: Vec<Value> = input.mounts.iter().map(|mount| user_mount(mount, input.kernel)).collect();
     user.extend(host_config.tmpfs.iter().map(|(target, options)| tmpfs(target, options)));
     user.extend(files(input).into_iter().filter(|mount| !taken(text(mount, "destination"))));
     // A mount comes after those that it lies in.
@@ -79,7 +80,7 @@ fn files(input: &SpecInput<'_>) -> Vec<Value> {
     list
 }
 
-fn user_mount(mount: &Prepared) -> Value {
+fn user_mount(mount: &Prepared, kernel: &str) -> Value {
     let point = &mount.point;
     if point.kind == MountType::Tmpfs {
         return tmpfs(&point.destination, &point.options.join(","));
@@ -88,9 +89,24 @@ fn user_mount(mount: &Prepared) -> Value {
     let how = if point.recursive { "rbind" } else { "bind" };
     let mut options = vec![how, propagation];
     if !point.rw {
-        options.push("ro");
+        options.extend(read_only(point, kernel));
     }
     bind(&point.destination, &mount.source.to_string_lossy(), &options)
+}
+
+/// `ro` is for the topmost mount; `rro` (mount_setattr(2), Linux 5.12) for those below it too.
+fn read_only(point: &MountPoint, kernel: &str) -> &'static [&'static str] {
+    let recursive = match point.read_only {
+        ReadOnly::Recursive => true,
+        ReadOnly::IfPossible => point.recursive && has_recursive_attributes(kernel),
+        ReadOnly::Topmost => false,
+    };
+    if recursive { &["rro", "ro"] } else { &["ro"] }
+}
+
+fn has_recursive_attributes(kernel: &str) -> bool {
+    let mut numbers = kernel.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (5, 12)
 }
 
 /// Options of the user's own come after the defaults, so that they win.

@@ -148,7 +148,7 @@ fn mounts_come_after_those_they_lie_in_and_replace_the_systems() {
         places[0]
     };
     assert!(at("/a") < at("/a/b/c") && at("/dev") < at("/dev/shm") && at("/proc") < at("/run"));
-    assert_eq!(options(&spec, "/a"), ["rbind", "rprivate", "ro"]);
+    assert_eq!(options(&spec, "/a"), ["rbind", "rprivate", "rro", "ro"]);
     assert_eq!(options(&spec, "/run"), ["noexec", "nosuid", "nodev", "size=1m"]);
 }
 

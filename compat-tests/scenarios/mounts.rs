@@ -1,0 +1,186 @@
+//! What containers see of volumes, of the host and of each other: filled, taken over, mounted, given up.
+
+use serde_json::json;
+
+use crate::harness::daemon::Daemon;
+use crate::harness::images::busybox;
+use crate::harness::poll::eventually;
+use crate::harness::scenario::{Setup, scenario};
+
+/// Where a volume's content is on the host.
+fn place(d: &Daemon, volume: &str) -> String {
+    d.sh(&format!("docker volume inspect -f '{{{{.Mountpoint}}}}' {volume}")).ok()
+}
+
+/// The name of the volume at a target, or the source of the bind.
+fn mounted(d: &Daemon, container: &str, target: &str) -> String {
+    let mounts = d.inspect(container)["Mounts"].clone();
+    let found = mounts.as_array().unwrap().iter().find(|mount| mount["Destination"] == json!(target));
+    let mount = found.unwrap_or_else(|| panic!("nothing at {target}: {mounts}"));
+    mount["Name"].as_str().or(mount["Source"].as_str()).unwrap().to_owned()
+}
+
+scenario!(volumes_are_filled_when_the_container_is_created_and_never_later, |d| {
+    d.sh("docker create --name box -v data:/etc -v tmp:/tmp -v bare:/root:nocopy busybox cat /etc/group")
+        .ok();
+    let data = place(d, "data");
+    assert_eq!(d.sh(&format!("ls {data}")).ok(), "group\npasswd");
+    assert_eq!(d.sh(&format!("stat -c %a {}", place(d, "tmp"))).ok(), "1777");
+    assert_eq!(d.sh(&format!("stat -c %a {}", place(d, "bare"))).ok(), "755");
+    d.sh(&format!("rm {data}/*")).ok();
+    d.sh("docker start -a box").fails(1, "can't open '/etc/group'");
+});
+
+scenario!(own_mounts_come_before_taken_over_ones_and_those_before_the_image_s, |d| {
+    let volumes = json!({"/d": {}, "/i": {}});
+    d.load(busybox().named("declaring:latest").with("Volumes", volumes).docker_archive());
+    d.sh("docker create --name store -v data:/d -v named:/own -v /tmp:/b:ro -v /anonymous busybox").ok();
+    d.sh("docker create --name box --volumes-from store -v mine:/own declaring").ok();
+    assert_eq!(mounted(d, "box", "/d"), "data");
+    assert_eq!(mounted(d, "box", "/own"), "mine");
+    assert_eq!(mounted(d, "box", "/b"), "/tmp");
+    assert_eq!(mounted(d, "box", "/anonymous"), mounted(d, "store", "/anonymous"));
+    assert_eq!(mounted(d, "box", "/i").len(), 64);
+    d.sh("docker run --rm --volumes-from box busybox touch /b/x").fails(1, "Read-only file system");
+    let refused = |from: &str, status| {
+        let body = json!({"Image": "busybox", "HostConfig": {"VolumesFrom": [from]}});
+        d.post("/containers/create", &body).expect(status).message()
+    };
+    assert_eq!(refused("nobody", 404), "No such container: nobody");
+    assert!(refused("box:nocopy", 400).ends_with("invalid mode: nocopy"));
+});
+
+scenario!(an_anonymous_volume_goes_with_its_last_container, |d| {
+    d.sh("docker create --name store -v /anonymous -v named:/n busybox").ok();
+    d.sh("docker create --name box --volumes-from store busybox").ok();
+    d.sh("docker rm -v store").ok();
+    assert_eq!(d.sh("docker volume ls -q | wc -l").ok(), "2");
+    d.sh("docker rm -v box").ok();
+    assert_eq!(d.sh("docker volume ls -q").ok(), "named");
+    d.sh("docker run --rm -v /anonymous --volumes-from $(docker create -v named:/n busybox) busybox true")
+        .ok();
+    assert_eq!(d.sh("docker volume ls -q").ok(), "named");
+});
+
+scenario!(the_long_form_makes_a_volume_with_labels_and_driver_options, |d| {
+    let driver =
+        json!({"Name": "local", "Options": {"type": "tmpfs", "device": "tmpfs", "o": "size=1m,uid=1000"}});
+    let options = json!({"Labels": {"team": "blue"}, "DriverConfig": driver});
+    let mount = json!({"Type": "volume", "Source": "data", "Target": "/d", "VolumeOptions": options});
+    let id = d.create(json!({
+        "Image": "busybox", "Cmd": ["sh", "-c", "grep ' /d ' /proc/mounts; stat -c %u /d"],
+        "HostConfig": {"Mounts": [mount]},
+    }));
+    assert_eq!(d.sh("docker volume inspect -f '{{.Labels.team}} {{.Options.type}}' data").ok(), "blue tmpfs");
+    let seen = d.sh(&format!("docker start -a {id}")).ok();
+    assert!(seen.contains("size=1024k") && seen.ends_with("1000"), "{seen}");
+    let place = place(d, "data");
+    eventually("its file system is unmounted", || d.sh(&format!("grep {place} /proc/mounts")).code == 1);
+});
+
+scenario!(a_volume_of_a_directory_shows_that_directory, |d| {
+    let dir = d.dir().join("shared").display().to_string();
+    d.sh(&format!("mkdir {dir} && echo there >{dir}/file")).ok();
+    d.sh(&format!("docker volume create -o type=none -o o=bind -o device={dir} data")).ok();
+    assert_eq!(d.sh("docker run --rm -v data:/d busybox sh -c 'cat /d/file; touch /d/new'").ok(), "there");
+    d.sh(&format!("test -e {dir}/new && docker volume rm data && test -e {dir}/file")).ok();
+});
+
+// dockerd 20.10 knows no subpaths.
+scenario!(a_part_of_a_volume_is_shown_and_no_link_leads_out_of_it, Setup::new().slipway_only(), |d| {
+    d.sh("docker run --rm -v data:/d busybox sh -c 'mkdir -p /d/a/b; echo deep >/d/a/b/file; ln -s /etc /d/out; ln -s a /d/in'").ok();
+    let part = |path: &str, command: &str| {
+        d.sh(&format!(
+            "docker run --rm --mount type=volume,src=data,dst=/p,volume-subpath={path} busybox {command}"
+        ))
+    };
+    assert_eq!(part("a/b", "cat /p/file").ok(), "deep");
+    assert_eq!(part("in/b/file", "cat /p").ok(), "deep");
+    part("missing", "true").fails(125, "cannot access path");
+    part("out", "true").fails(125, "path concatenation escapes the base directory");
+    part("../up", "true").fails(125, "subpath must be a relative path within the volume");
+    let anonymous = json!({"Type": "volume", "Target": "/p", "VolumeOptions": {"Subpath": "a"}});
+    let body = json!({"Image": "busybox", "HostConfig": {"Mounts": [anonymous]}});
+    let refused = d.post("/containers/create", &body).expect(400).message();
+    assert!(refused.ends_with("must not set Subpath when using anonymous volumes"), "{refused}");
+    assert_eq!(d.sh("grep -c subpaths /proc/mounts").code(1), "0");
+    d.sh("docker volume rm data").ok();
+});
+
+// dockerd 20.10 leaves them behind.
+scenario!(a_create_that_fails_leaves_no_anonymous_volume, Setup::new().slipway_only(), |d| {
+    d.sh("docker create -v /root -v /etc/passwd busybox").fails(1, "cannot mount volume over existing file");
+    let body = json!({
+        "Image": "busybox", "Volumes": {"/a": {}},
+        "HostConfig": {"Mounts": [{"Type": "volume", "Source": "x", "Target": "/b"}]},
+    });
+    d.post("/containers/create", &body).expect(400);
+    assert_eq!(d.sh("docker volume ls -q").ok(), "");
+    assert_eq!(d.sh("docker ps -aq").ok(), "");
+});
+
+scenario!(killed_while_it_fills_volumes_it_leaves_them_empty, Setup::new().slipway_only(), |d| {
+    d.kill_9();
+    d.launch(&[("SLIPWAY_CRASH_AT", "volume.copy_up.copied")]);
+    d.sh("docker create -v data:/etc -v /root -v /var busybox").code(1);
+    d.end();
+    d.start_again();
+    eventually("only the named one is left", || d.sh("docker volume ls -q").ok() == "data");
+    let place = place(d, "data");
+    eventually("what was copied is gone", || d.sh(&format!("ls -A {place}/..")).ok() == "_data\nvolume.json");
+    assert_eq!(d.sh(&format!("ls -A {place}")).ok(), "");
+    assert_eq!(d.sh("grep -c fill- /proc/mounts").code(1), "0");
+    assert_eq!(d.sh("docker run --rm -v data:/etc busybox cat /etc/group | wc -l").ok(), "3");
+});
+
+// dockerd does not unmount what a container has held over its restart.
+scenario!(volumes_are_held_by_a_container_that_outlives_the_engine, Setup::new().slipway_only(), |d| {
+    d.sh("docker volume create -o type=tmpfs -o device=tmpfs data").ok();
+    d.sh("docker run -d --name box -v data:/d busybox sh -c 'echo kept >/d/file; exec sleep 1000'").ok();
+    eventually("it has written", || d.sh("docker exec box cat /d/file").code == 0);
+    d.kill_9();
+    d.start_again();
+    assert_eq!(d.sh("docker run --rm -v data:/d busybox cat /d/file").ok(), "kept");
+    d.delete("/volumes/data").expect(409);
+    let place = place(d, "data");
+    d.sh(&format!("grep {place} /proc/mounts && docker rm -f box")).ok();
+    eventually("it is unmounted", || d.sh(&format!("grep {place} /proc/mounts")).code == 1);
+    d.delete("/volumes/data").expect(204);
+});
+
+// From API 1.44 on; dockerd 20.10 is older.
+scenario!(a_read_only_bind_is_read_only_below_too, Setup::new().slipway_only(), |d| {
+    let dir = d.dir().join("shown").display().to_string();
+    d.sh(&format!("mkdir -p {dir}/sub && mount -t tmpfs sub {dir}/sub && touch {dir}/sub/file")).ok();
+    let touch = |how: &str| d.sh(&format!("docker run --rm {how} busybox touch /m/sub/new"));
+    touch(&format!("-v {dir}:/m:ro")).fails(1, "Read-only file system");
+    let mount = |more: &str| touch(&format!("--mount type=bind,src={dir},dst=/m,readonly{more}"));
+    mount("").fails(1, "Read-only file system");
+    mount(",bind-recursive=readonly,bind-propagation=rprivate").fails(1, "Read-only file system");
+    mount(",bind-recursive=writable").ok();
+    d.sh(&format!("docker run --rm --mount type=bind,src={dir},dst=/m,bind-recursive=disabled busybox ls -A /m/sub | wc -l && umount {dir}/sub")).ok();
+    let older = json!({
+        "Image": "busybox", "Cmd": ["true"],
+        "HostConfig": {"Mounts": [{"Type": "bind", "Source": "/tmp", "Target": "/m",
+                                   "BindOptions": {"ReadOnlyForceRecursive": true}}]},
+    });
+    d.post("/containers/create", &older).expect(400);
+});
+
+scenario!(a_missing_bind_source_is_made_when_the_container_starts, |d| {
+    let dir = d.dir().join("made").display().to_string();
+    d.sh(&format!("docker create --name box -v {dir}:/m busybox true && test ! -e {dir}")).ok();
+    d.sh(&format!("docker start -a box && rmdir {dir} && docker start -a box && test -d {dir}")).ok();
+});
+
+scenario!(a_tmpfs_mount_has_the_size_and_mode_asked_for, |d| {
+    let seen = d.sh("docker run --rm --mount type=tmpfs,dst=/t,tmpfs-size=1048576,tmpfs-mode=1770 busybox sh -c 'grep \" /t \" /proc/mounts; stat -c %a /t'").ok();
+    for part in ["size=1024k", "nosuid", "nodev", "noexec", "\n1770"] {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    let body = |options: serde_json::Value| {
+        let mount = json!({"Type": "tmpfs", "Target": "/t", "TmpfsOptions": options});
+        json!({"Image": "busybox", "HostConfig": {"Mounts": [mount]}})
+    };
+    d.post("/containers/create", &body(json!({"SizeBytes": 4096, "Mode": 448}))).expect(201);
+});
