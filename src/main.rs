@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Some(shim::ROLE) => shim::run(&args.collect::<Vec<_>>()),
         Some(shim::pid1::ROLE) => shim::pid1::run(&args.collect::<Vec<_>>()),
         Some(logs::compress::ROLE) => logs::compress::main(args),
+        Some(logs::forward::ROLE) => logs::forward::main(args),
         first => server::main(first.map(str::to_owned).into_iter().chain(args).collect()),
     }
 }

@@ -1,7 +1,9 @@
 //! `docker logs`: what was written is what is read, whichever way it is asked for.
 
+use crate::harness::daemon::Daemon;
 use crate::harness::http::Request;
-use crate::harness::scenario::scenario;
+use crate::harness::scenario::{Setup, scenario};
+use crate::harness::shell::Running;
 
 scenario!(logs_keep_streams_order_and_long_lines, |d| {
     d.sh("docker run --name box busybox sh -c 'echo a; echo b >&2; head -c 40000 /dev/zero | tr \"\\0\" z; echo; printf end'").ok();
@@ -66,4 +68,83 @@ scenario!(a_container_without_a_log_says_so, |d| {
         "{}",
         refused.text()
     );
+});
+
+/// A sink that shows what it is sent.
+fn sink(d: &Daemon, kind: &str, port: u16) -> Running {
+    let sink = d.sh_running(&format!(
+        "exec python3 -u -c '
+import socket, threading
+s = socket.socket(socket.AF_INET, socket.SOCK_{kind})
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind((\"127.0.0.1\", {port}))
+def show(c):
+    while data := c.recv(65536): print(data, flush=True)
+if \"{kind}\" == \"DGRAM\":
+    print(\"listening\", flush=True)
+    show(s)
+s.listen()
+print(\"listening\", flush=True)
+while True: threading.Thread(target=show, args=(s.accept()[0],), daemon=True).start()
+'"
+    ));
+    sink.shows("listening");
+    sink
+}
+
+scenario!(lines_are_sent_to_syslog_gelf_and_fluentd, |d| {
+    for (driver, kind, port, options, shown) in [
+        (
+            "syslog",
+            "STREAM",
+            5514,
+            "--log-opt syslog-address=tcp://127.0.0.1:5514 --log-opt syslog-format=rfc5424 --log-opt tag=of/{{.Name}}",
+            &[" of/box ", "- first", "<27>1", "- second"][..],
+        ),
+        (
+            "gelf",
+            "DGRAM",
+            5515,
+            "--log-opt gelf-address=udp://127.0.0.1:5515 --log-opt gelf-compression-type=none",
+            &["\"short_message\":\"first\"", "\"_container_name\":\"box\"", "\"short_message\":\"second\""],
+        ),
+        (
+            "fluentd",
+            "STREAM",
+            5516,
+            "--log-opt fluentd-address=127.0.0.1:5516 --log-opt tag=here",
+            &["here", "container_name", "/box", "first", "stderr", "second"],
+        ),
+    ] {
+        let sink = sink(d, kind, port);
+        d.sh(&format!(
+            "docker run -d --name box --log-driver {driver} {options} busybox sh -c 'echo first; sleep 0.3; echo second >&2; sleep 1000'"
+        ))
+        .ok();
+        shown.iter().for_each(|text| sink.shows(text));
+        // Read back all the same.
+        let read = d.sh("docker logs box 2>&1").ok();
+        assert_eq!(read, "first\nsecond", "{driver}");
+        d.sh("docker rm -f box").ok();
+    }
+});
+
+scenario!(a_sink_that_is_not_there_fails_the_start, |d| {
+    d.sh("docker run --rm --log-driver syslog --log-opt syslog-address=tcp://127.0.0.1:5999 busybox true")
+        .fails(
+            125,
+            "failed to initialize logging driver: dial tcp 127.0.0.1:5999: connect: connection refused",
+        );
+    d.sh("docker run --rm --log-driver fluentd --log-opt fluentd-async=true busybox echo fine").ok();
+    d.sh("docker create --log-driver gelf busybox").fails(1, "gelf-address is a required parameter");
+    d.sh("docker create --log-driver nowhere busybox")
+        .fails(1, "no log driver named 'nowhere' is registered");
+});
+
+// dockerd 20.10 waits for the sink; here it waits on disk.
+scenario!(a_sink_that_is_stuck_holds_up_nobody, Setup::new().slipway_only(), |d| {
+    let stuck = d.sh_running("exec python3 -u -c 'import socket, time; s = socket.create_server((\"127.0.0.1\", 5514)); print(\"listening\", flush=True); time.sleep(1000)'");
+    stuck.shows("listening");
+    let opts = "--log-driver syslog --log-opt syslog-address=tcp://127.0.0.1:5514";
+    d.sh(&format!("docker run --rm {opts} busybox sh -c 'yes | head -n 500000'")).ok();
 });

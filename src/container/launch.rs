@@ -16,6 +16,7 @@ use super::request;
 use crate::base::sys::cgroup::{Cgroup, Frozen};
 use crate::base::time::Timestamp;
 use crate::crash_point;
+use crate::logs::options::LogTarget;
 use crate::network::Sandbox;
 use crate::runtime::{
     self, Adopted, Attachment, ExitRecord, LaunchError, LaunchSpec, Running, Runtime, Size, StdinMode,
@@ -37,6 +38,8 @@ pub(super) async fn run(
     let mounted = mounted?;
     let mut sandbox = connected?;
     crash_point!("container-prepared");
+    let log = request::log_target(&parts, &record).map_err(|error| failed(&error, StartFailure::System))?;
+    let log = reachable(log).await?;
     let spec = oci_spec::build(&request::spec_input(&parts, &record, &sandbox, &mounted)?)
         .map_err(|error| failed(&error, StartFailure::BadRequest))?;
     let spec = mount_points::settle(spec, mounted.rootfs).await?;
@@ -46,7 +49,7 @@ pub(super) async fn run(
         spec,
         console_size: console_size(&record),
         stdin: stdin_mode(&record),
-        log: request::log_target(&parts, &record).map_err(|error| failed(&error, StartFailure::System))?,
+        log,
         log_mode: request::log_mode(&record),
         runtime: runtime_of(&parts, &record)?,
         systemd_cgroup: parts.config.cgroup_driver == crate::config::CgroupDriver::Systemd,
@@ -83,6 +86,21 @@ pub(super) async fn set_frozen(parts: &Parts, record: &Record, frozen: bool) -> 
     let path = request::cgroup_path(parts, record);
     let state = if frozen { Frozen::Yes } else { Frozen::No };
     tokio::task::spawn_blocking(move || Cgroup::of_container(&path)?.set_frozen(state)).await?
+}
+
+/// A log that goes elsewhere is refused at the start if nobody is there, as dockerd does.
+async fn reachable(log: LogTarget) -> Result<LogTarget, ContainerError> {
+    let LogTarget::Forwarded { forward, .. } = &log else { return Ok(log) };
+    let forward = forward.clone();
+    let checked = tokio::task::spawn_blocking(move || forward.check()).await;
+    let error = match checked {
+        Ok(Ok(())) => return Ok(log),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "the check ended early".to_owned(),
+    };
+    let message =
+        format!("failed to create task for container: failed to initialize logging driver: {error}");
+    Err(ContainerError::StartFailed { message, kind: StartFailure::System })
 }
 
 async fn connect(parts: &Parts, record: &Record) -> Result<Sandbox, ContainerError> {

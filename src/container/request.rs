@@ -183,12 +183,14 @@ pub fn log_target(parts: &Parts, record: &Record) -> Result<LogTarget, log_optio
     let env = record.config.env.as_deref().unwrap_or_default();
     let image = record.image.to_string();
     let command = record.args.join(" ");
+    let created = record.created.to_string();
     let subject = Subject {
         id: record.id.as_str(),
         name: record.plain_name(),
         image_id: &image,
         image_name: &record.config.image,
         command: &command,
+        created: &created,
         env,
         labels: Some(&record.config.labels),
     };

@@ -22,13 +22,27 @@ pub struct Subject<'a> {
     pub image_id: &'a str,
     pub image_name: &'a str,
     pub command: &'a str,
+    /// When the container was created (RFC 3339).
+    pub created: &'a str,
     /// `NAME=value`.
     pub env: &'a [String],
     pub labels: Option<&'a BTreeMap<String, String>>,
 }
 
-/// The attributes that `options` ask for.
+/// The attributes that `options` ask for: of lines in files.
 pub fn of(
+    options: &BTreeMap<String, String>,
+    subject: &Subject<'_>,
+) -> Result<BTreeMap<String, String>, AttributeError> {
+    let mut found = chosen_of(options, subject)?;
+    if options.get("tag").is_some_and(|tag| !tag.is_empty()) {
+        found.insert("tag".to_owned(), tag(options, subject)?);
+    }
+    Ok(found)
+}
+
+/// The labels and variables that `options` ask for.
+pub fn chosen_of(
     options: &BTreeMap<String, String>,
     subject: &Subject<'_>,
 ) -> Result<BTreeMap<String, String>, AttributeError> {
@@ -37,10 +51,20 @@ pub fn of(
     let env = subject.env.iter().filter_map(|variable| variable.split_once('=')).collect();
     let mut found = chosen(options, "labels", &labels)?;
     found.extend(chosen(options, "env", &env)?);
-    if let Some(tag) = options.get("tag").filter(|tag| !tag.is_empty()) {
-        found.insert("tag".to_owned(), expand(tag, subject)?);
-    }
     Ok(found)
+}
+
+/// The tag: the container's short id unless an option says otherwise.
+pub fn tag(options: &BTreeMap<String, String>, subject: &Subject<'_>) -> Result<String, AttributeError> {
+    match options.get("tag").filter(|tag| !tag.is_empty()) {
+        Some(tag) => expand(tag, subject),
+        None => Ok(short_id(subject).to_owned()),
+    }
+}
+
+/// The first 12 digits of the container's id.
+pub fn short_id<'a>(subject: &Subject<'a>) -> &'a str {
+    subject.id.get(..12).unwrap_or(subject.id)
 }
 
 /// Picks by the list in option `key` and the pattern in option `KEY-regex`.

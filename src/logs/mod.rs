@@ -8,6 +8,7 @@
 pub mod attributes;
 pub mod compress;
 pub mod follow;
+pub mod forward;
 pub mod frame;
 pub mod json_file;
 pub mod options;

@@ -6,11 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::attributes::{self, AttributeError, Subject};
+use super::forward::{self, Forward, ForwardError};
 use super::json_file::{Compression, WriterOptions};
 use crate::base::units::{InvalidSize, binary_size, decimal_size};
 
 /// Names of the drivers, sorted, as `/info` lists them.
-pub const DRIVERS: [&str; 3] = ["json-file", "local", "none"];
+pub const DRIVERS: [&str; 7] = ["fluentd", "gelf", "journald", "json-file", "local", "none", "syslog"];
+
+/// Options of the files that are kept beside a sink elsewhere, for `docker logs`.
+const CACHE: [&str; 4] = ["cache-compress", "cache-disabled", "cache-max-file", "cache-max-size"];
 
 /// Size at which a log without `max-size` is rotated. dockerd lets such logs fill the disk; `max-size=-1` still does.
 const DEFAULT_MAX_SIZE: u64 = 256 << 20;
@@ -44,6 +48,8 @@ pub enum LogOptionError {
     NothingToCompress,
     #[error(transparent)]
     Attribute(#[from] AttributeError),
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
 }
 
 /// Where a container's output goes.
@@ -53,6 +59,8 @@ pub enum LogTarget {
     None,
     /// Files as [`super::json_file`] writes them: drivers `json-file` and `local`.
     JsonFile { path: PathBuf, options: WriterOptions },
+    /// Elsewhere, by way of such files.
+    Forwarded { path: PathBuf, options: WriterOptions, forward: Forward },
 }
 
 /// What is checked when a container is created: the driver, the mode and the names of the options. dockerd reads
@@ -73,6 +81,10 @@ pub fn validate(driver: &str, options: &BTreeMap<String, String>) -> Result<(), 
     }
     if !DRIVERS.contains(&driver) {
         return Err(LogOptionError::UnknownDriver(driver.to_owned()));
+    }
+    if forward::DRIVERS.contains(&driver) {
+        let common = |key: &str| CACHE.contains(&key) || matches!(key, "mode" | "max-buffer-size");
+        return Ok(forward::validate(driver, options, common)?);
     }
     let known = ["max-file", "max-size", "compress", "labels", "labels-regex", "env", "env-regex", "tag"];
     let known = |key: &&String| known.contains(&key.as_str()) || *key == "mode" || *key == "max-buffer-size";
@@ -96,6 +108,46 @@ pub fn target(
     if driver == "none" {
         return Ok(LogTarget::None);
     }
+    if forward::DRIVERS.contains(&driver) {
+        return forwarded(driver, options, dir, subject);
+    }
+    file(driver, options, dir, subject)
+}
+
+/// The files beside a sink elsewhere are those of `local`, with options of their own names.
+fn forwarded(
+    driver: &str,
+    options: &BTreeMap<String, String>,
+    dir: &Path,
+    subject: &Subject<'_>,
+) -> Result<LogTarget, LogOptionError> {
+    let cache = options.iter().filter_map(|(key, value)| Some((key.strip_prefix("cache-")?, value)));
+    let cache =
+        cache.filter(|(key, _)| *key != "disabled").map(|(key, value)| (key.to_owned(), value.clone()));
+    match file("local", &cache.collect(), dir, subject)? {
+        LogTarget::JsonFile { options: writing, .. } => Ok(LogTarget::Forwarded {
+            path: dir.join("container-cached.log"),
+            options: writing,
+            forward: forward::read(driver, options, subject)?,
+        }),
+        other => Ok(other),
+    }
+}
+
+/// Whether `docker logs` may read what the driver keeps.
+pub fn is_readable(driver: &str, options: &BTreeMap<String, String>) -> bool {
+    let disabled = options
+        .get("cache-disabled")
+        .is_some_and(|value| boolean(value).is_ok_and(|on| on == Compression::Gzip));
+    driver != "none" && !(forward::DRIVERS.contains(&driver) && disabled)
+}
+
+fn file(
+    driver: &str,
+    options: &BTreeMap<String, String>,
+    dir: &Path,
+    subject: &Subject<'_>,
+) -> Result<LogTarget, LogOptionError> {
     let defaults = defaults(driver);
     let max_size = match options.get("max-size").map(String::as_str) {
         None => defaults.max_size,

@@ -1,15 +1,31 @@
 //! The container's log, written so that trouble with it never becomes the container's.
 
 use std::io;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crate::base::time::Timestamp;
 use crate::logs::Stream;
+use crate::logs::forward::{Forward, Forwarder};
 use crate::logs::json_file::Writer;
 use crate::logs::options::LogTarget;
+
+/// A process that follows the log, and what is needed to start it again.
+struct Forwarding {
+    path: PathBuf,
+    forward: Forward,
+    process: Forwarder,
+    since: Instant,
+}
+
+/// A process that forwards and ends sooner than this would end as soon again.
+const LEAST_LIFE: Duration = Duration::from_secs(1);
 
 /// The log, or none.
 pub struct Log {
     writer: Option<Writer>,
+    /// Sends what is written elsewhere.
+    forwarding: Option<Forwarding>,
     /// Said once, not per line: a full disk stays full for a while.
     complained: bool,
 }
@@ -17,11 +33,34 @@ pub struct Log {
 impl Log {
     /// Opens what `target` names.
     pub fn open(target: LogTarget) -> io::Result<Self> {
-        let writer = match target {
-            LogTarget::None => None,
-            LogTarget::JsonFile { path, options } => Some(Writer::open(&path, options)?),
+        let (writer, forwarding) = match target {
+            LogTarget::None => (None, None),
+            LogTarget::JsonFile { path, options } => (Some(Writer::open(&path, options)?), None),
+            LogTarget::Forwarded { path, options, forward } => {
+                let writer = Writer::open(&path, options)?;
+                let process = Forwarder::start(&path, &forward)?;
+                (Some(writer), Some(Forwarding { path, forward, process, since: Instant::now() }))
+            }
         };
-        Ok(Self { writer, complained: false })
+        Ok(Self { writer, forwarding, complained: false })
+    }
+
+    /// A child of the shim has ended: if it was the one that forwards the log, another takes its place.
+    pub fn child_ended(&mut self, pid: i32) {
+        let Some(forwarding) = &mut self.forwarding else { return };
+        if i64::from(forwarding.process.pid()) != i64::from(pid) {
+            return;
+        }
+        if forwarding.since.elapsed() < LEAST_LIFE {
+            eprintln!("forwarding the container's log failed at once: given up");
+            self.forwarding = None;
+            return;
+        }
+        forwarding.since = Instant::now();
+        match Forwarder::start(&forwarding.path, &forwarding.forward) {
+            Ok(process) => forwarding.process = process,
+            Err(error) => eprintln!("forwarding the container's log: {error}"),
+        }
     }
 
     /// Logs output read at `time`.

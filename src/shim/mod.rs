@@ -241,7 +241,11 @@ impl Shim {
             None if self.processes.values().any(|p| matches!(p.state, State::Starting { .. })) => {
                 self.unclaimed.push((pid, end));
             }
-            None => {}
+            None => {
+                if let Some(log) = &mut self.log {
+                    log.child_ended(pid);
+                }
+            }
         }
     }
 

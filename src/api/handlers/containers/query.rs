@@ -22,7 +22,7 @@ use crate::base::time::Timestamp;
 use crate::container::{Handle, Published, request};
 use crate::engine::Engine;
 use crate::logs::follow;
-use crate::logs::options::LogTarget;
+use crate::logs::options::{LogTarget, is_readable};
 use crate::logs::reader::{Mode, ReadOptions, Reader};
 
 /// `GET /containers/json`
@@ -77,7 +77,7 @@ pub async fn inspect(call: Call<params::ContainerInspect>) -> Outcome {
     let handle = engine.containers.resolve(&call.params.id)?;
     let now = handle.snapshot();
     let parts = engine.parts();
-    let log = log_path(engine, &now);
+    let log = shown_log(engine, &now);
     let place = Place {
         dir: &parts.paths.container(handle.id()),
         rootfs: &parts.paths.rootfs(handle.id()),
@@ -93,8 +93,20 @@ pub async fn inspect(call: Call<params::ContainerInspect>) -> Outcome {
 fn log_path(engine: &Engine, now: &Published) -> Option<std::path::PathBuf> {
     match request::log_target(engine.parts(), &now.record).ok()? {
         LogTarget::None => None,
-        LogTarget::JsonFile { path, .. } => Some(path),
+        LogTarget::JsonFile { path, .. } | LogTarget::Forwarded { path, .. } => Some(path),
     }
+}
+
+/// The log, if its driver lets it be read.
+fn readable_log(engine: &Engine, now: &Published) -> Option<std::path::PathBuf> {
+    let log = &now.record.host_config.log_config;
+    if is_readable(&log.driver, &log.options) { log_path(engine, now) } else { None }
+}
+
+/// The file that inspect shows: only that of `json-file` is meant for others.
+fn shown_log(engine: &Engine, now: &Published) -> Option<std::path::PathBuf> {
+    let is_shown = now.record.host_config.log_config.driver == "json-file";
+    if is_shown { log_path(engine, now) } else { None }
 }
 
 /// `GET /containers/{id}/logs`
@@ -106,13 +118,13 @@ pub async fn logs(call: Call<params::ContainerLogs>) -> Outcome {
     let stopped = async move {
         let _ = changes.wait_for(|now| !now.is_running()).await;
     };
-    let source = logs::Source { path: log_path(&call.engine, &now), tty: now.record.config.tty, stopped };
+    let source = logs::Source { path: readable_log(&call.engine, &now), tty: now.record.config.tty, stopped };
     logs::stream(call, source).await
 }
 
 /// Sends what the log has to a client that attaches and asks for it. Errors end the replay: the answer is on its way.
 pub async fn replay(engine: &Engine, now: &Published, style: Style, client: &OwnedFd) {
-    let Some(path) = log_path(engine, now) else { return };
+    let Some(path) = readable_log(engine, now) else { return };
     let options = ReadOptions { tail: None, since: None, until: None, mode: Mode::Once };
     let Ok(Ok(reader)) = tokio::task::spawn_blocking(move || Reader::open(&path, options)).await else {
         return;
