@@ -36,21 +36,8 @@ scenario!(containers_go_on_without_the_engine_and_are_found_again, kept(), |d| {
     d.sh("docker stop -t 1 box").ok();
 });
 
-scenario!(an_exit_while_the_engine_is_dead_is_known_afterwards, kept(), |d| {
-    d.sh("docker run -d --name box busybox sh -c 'while [ ! -e /go ]; do sleep 0.1; done; exit 9'").ok();
-    d.sh("docker run -d --rm --name passing busybox sh -c 'sleep 1'").ok();
-    let pid = d.inspect("box")["State"]["Pid"].as_i64().unwrap();
-    d.kill_9();
-    d.sh(&format!("touch /proc/{pid}/root/go")).ok();
-    eventually("the container ends", || d.sh(&format!("test -d /proc/{pid}/root")).code != 0);
-    d.start_again();
-    eventually("the exit is known", || d.status("box") == "exited");
-    assert_eq!(d.inspect("box")["State"]["ExitCode"], json!(9));
-    eventually("--rm is kept", || d.get("/containers/passing/json").status() == 404);
-});
-
-// dockerd reads its containers' pipes itself: what they say meanwhile is lost with it.
-scenario!(what_a_container_says_while_the_engine_is_dead_is_in_its_log, kept().slipway_only(), |d| {
+/// Runs a container `box` that waits to be let go, and ends while the engine is dead, with code 9.
+fn ended_meanwhile(d: &Daemon) {
     d.sh("docker run -d --name box busybox sh -c 'echo first; while [ ! -e /go ]; do sleep 0.1; done; echo last; exit 9'").ok();
     let pid = d.inspect("box")["State"]["Pid"].as_i64().unwrap();
     d.kill_9();
@@ -58,6 +45,18 @@ scenario!(what_a_container_says_while_the_engine_is_dead_is_in_its_log, kept().s
     eventually("the container ends", || d.sh(&format!("test -d /proc/{pid}/root")).code != 0);
     d.start_again();
     eventually("the exit is known", || d.status("box") == "exited");
+}
+
+scenario!(an_exit_while_the_engine_is_dead_is_known_afterwards, kept(), |d| {
+    d.sh("docker run -d --rm --name passing busybox sh -c 'sleep 1'").ok();
+    ended_meanwhile(d);
+    assert_eq!(d.inspect("box")["State"]["ExitCode"], json!(9));
+    eventually("--rm is kept", || d.get("/containers/passing/json").status() == 404);
+});
+
+// dockerd reads its containers' pipes itself: what they say meanwhile is lost with it.
+scenario!(what_a_container_says_while_the_engine_is_dead_is_in_its_log, kept().slipway_only(), |d| {
+    ended_meanwhile(d);
     assert_eq!(d.sh("docker logs box").ok(), "first\nlast");
 });
 
@@ -74,6 +73,19 @@ scenario!(a_stopped_engine_takes_its_containers_up_again, kept(), |d| {
     assert_eq!(d.sh("docker images -q | wc -l; docker volume ls -q | wc -l").ok(), "1\n0");
 });
 
+/// Removes every container, each of which must be in a state that clients know.
+fn remove_everything(d: &Daemon) {
+    const STATES: [&str; 5] = ["created", "running", "exited", "dead", "removing"];
+    for container in d.get("/containers/json?all=1").expect(200).json().as_array().unwrap() {
+        let id = container["Id"].as_str().unwrap();
+        assert!(STATES.contains(&container["State"].as_str().unwrap()), "{container}");
+        d.get(&format!("/containers/{id}/json"));
+        // It may be on its way out already.
+        let removed = d.delete(&format!("/containers/{id}?force=1&v=1")).status();
+        assert!(matches!(removed, 204 | 404 | 409), "{removed}");
+    }
+}
+
 /// Kills the engine while `script` runs in a loop, at instants spread over its duration; checks after each that the
 /// engine starts, lists and removes everything.
 fn killed_during(d: &Daemon, script: &str, instants: impl Iterator<Item = u64>) {
@@ -84,19 +96,7 @@ fn killed_during(d: &Daemon, script: &str, instants: impl Iterator<Item = u64>) 
         d.kill_9();
         running.exit_code();
         d.start_again();
-        for container in d.get("/containers/json?all=1").expect(200).json().as_array().unwrap() {
-            let id = container["Id"].as_str().unwrap();
-            assert!(
-                matches!(
-                    container["State"].as_str(),
-                    Some("created" | "running" | "exited" | "dead" | "removing")
-                ),
-                "{container}"
-            );
-            d.get(&format!("/containers/{id}/json"));
-            let removed = d.delete(&format!("/containers/{id}?force=1&v=1")).status();
-            assert!(matches!(removed, 204 | 404 | 409), "{removed}");
-        }
+        remove_everything(d);
         eventually("nothing is left", || {
             d.get("/containers/json?all=1").json().as_array().unwrap().is_empty()
         });

@@ -15,6 +15,7 @@ mod network;
 mod pull;
 mod readme;
 mod resilience;
+mod restart;
 mod run;
 mod sdk;
 mod security;

@@ -10,10 +10,10 @@ use super::error::{ContainerError, StartFailure};
 use super::handle::{Reply, StopOptions};
 use super::launch;
 use super::owner::{Owner, acknowledged, answer};
-use super::state::{self, Effect, Ended, Input, Phase};
+use super::state::{Effect, EndRequest, Ended, Input, Phase};
 use super::teardown;
 use crate::crash_point;
-use crate::runtime::{Adopted, ExitRecord, Scope};
+use crate::runtime::{Adopted, ExitRecord, Exited, Scope};
 
 /// After SIGKILL a process is gone at once unless the kernel holds it; then a stop gives up waiting.
 const KILL_GRACE: Duration = Duration::from_secs(10);
@@ -29,19 +29,18 @@ pub(super) struct Ending {
 
 impl Owner {
     pub(super) async fn stop(&mut self, options: StopOptions, reply: Reply, again: bool) {
-        self.restart_at = None;
         if !self.now.is_running() {
-            if self.now.is_restarting() {
-                self.end_requested();
-                self.persist();
-                self.publish();
+            let waited = self.give_up_restarting(options.request);
+            if waited && !again {
+                self.report().plain("stop");
+                return answer(reply, Ok(()));
             }
-            let result = if again { self.start_by_user().await } else { Err(self.not_running()) };
+            let result = if again { self.start_anew().await } else { Err(self.not_running()) };
             return answer(reply, result);
         }
         let signal = options.signal.unwrap_or_else(|| self.now.record.stop_signal());
         let grace = options.grace.unwrap_or_else(|| self.now.record.stop_timeout());
-        self.end_requested();
+        self.end_requested(options.request);
         let result = self.send(signal, Scope::Init).await;
         if let Err(error) = result {
             return answer(reply, Err(error));
@@ -56,11 +55,14 @@ impl Owner {
     }
 
     pub(super) async fn kill(&mut self, signal: i32, reply: Reply) {
-        if self.now.is_restarting() && signal == libc::SIGKILL {
-            self.restart_at = None;
-            self.end_requested();
-            self.persist();
-            self.publish();
+        let request = match self.now.record.config.stop_signal.as_deref() {
+            Some(name) if !name.is_empty() && signal != libc::SIGKILL => match signal {
+                stop if stop == self.now.record.stop_signal() => EndRequest::Stop,
+                _ => EndRequest::Signal,
+            },
+            _ => EndRequest::Stop,
+        };
+        if self.give_up_restarting(request) {
             return answer(reply, Ok(()));
         }
         if !self.now.is_running() {
@@ -68,7 +70,7 @@ impl Owner {
             let name = self.now.record.plain_name().to_owned();
             return answer(reply, Err(ContainerError::Kill { name, source }));
         }
-        self.end_requested();
+        self.end_requested(request);
         match self.send(signal, Scope::Init).await {
             Ok(()) if signal == libc::SIGKILL => self.kills.push(reply),
             result => answer(reply, result),
@@ -88,10 +90,24 @@ impl Owner {
         Ok(())
     }
 
-    pub(super) fn end_requested(&mut self) {
-        if let Ok((state, _)) = state::apply(&self.now.state, self.rule(), Input::EndRequested) {
-            self.now.state = state;
+    /// On record before the signal is sent: whoever finds the process ended knows that it was asked to.
+    fn end_requested(&mut self, request: EndRequest) {
+        if self.apply(Input::EndRequested(request)).is_ok() {
+            self.persist();
         }
+    }
+
+    /// Whether it was waiting for an automatic restart; if its end is meant, it does so no more.
+    fn give_up_restarting(&mut self, request: EndRequest) -> bool {
+        let waiting = self.now.is_restarting();
+        if waiting {
+            self.end_requested(request);
+            self.publish();
+        }
+        if !self.now.is_restarting() {
+            self.restart_at = None;
+        }
+        waiting
     }
 
     /// SIGKILL when the grace is over; the caller is told when even that does not help.
@@ -147,7 +163,7 @@ impl Owner {
         if ending.restarts.is_empty() {
             return;
         }
-        let result = self.start_by_user().await;
+        let result = self.start_anew().await;
         if result.is_ok() {
             self.report().plain("restart");
         }
@@ -169,12 +185,24 @@ impl Owner {
         self.stop_streams();
         match launch::adopt(&self.parts, &self.now.record).await {
             Adopted::Running(running) => self.go_live(*running).await,
-            Adopted::Exited(exited) => {
-                self.exited(exited.record.clone()).await;
-                acknowledged(exited.acknowledge().await);
-            }
-            Adopted::Gone => self.exited(launch::lost()).await,
+            Adopted::Exited(exited) => self.adopt_exit(exited).await,
+            Adopted::Gone => self.lost().await,
         }
+    }
+
+    /// Takes over an exit that was recorded while nobody listened.
+    pub(super) async fn adopt_exit(&mut self, exited: Exited) {
+        if exited.is_orphaned() {
+            launch::end_remains(&self.parts, &self.now.record).await;
+        }
+        self.exited(exited.record.clone()).await;
+        acknowledged(exited.acknowledge().await);
+    }
+
+    /// The end of a container whose shim left no word.
+    pub(super) async fn lost(&mut self) {
+        launch::end_remains(&self.parts, &self.now.record).await;
+        self.exited(launch::lost()).await;
     }
 
     pub(super) async fn release(&mut self) {

@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::error::ContainerError;
 use super::exec::Exec;
 use super::published::Published;
-use super::state::Refusal;
+use super::state::{EndRequest, Force, Refusal, Volumes};
 use super::wait::{WaitCondition, Waiter};
 use crate::base::id::{ContainerId, ExecId};
 use crate::runtime::{Attachment, Shim, Size};
@@ -26,20 +26,14 @@ pub struct StopOptions {
     pub signal: Option<i32>,
     /// Seconds until SIGKILL; negative waits for ever; the container's own timeout if absent.
     pub grace: Option<i64>,
+    pub request: EndRequest,
 }
 
 /// What to do with a container's parts on removal.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RemoveOptions {
-    pub force: super::state::Force,
+    pub force: Force,
     pub volumes: Volumes,
-}
-
-/// Whether anonymous volumes go with their container.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Volumes {
-    Keep,
-    RemoveAnonymous,
 }
 
 pub(super) enum Command {

@@ -11,8 +11,10 @@ use super::mount_points;
 use super::mounts;
 use super::oci_spec;
 use super::parts::Parts;
+use super::published::Published;
 use super::record::Record;
 use super::request;
+use super::storage;
 use crate::base::sys::cgroup::{Cgroup, Frozen};
 use crate::base::time::Timestamp;
 use crate::crash_point;
@@ -31,12 +33,14 @@ pub(super) struct Launched {
 /// Starts a container's process. `attachments` are the clients that wait for its output.
 pub(super) async fn run(
     parts: Arc<Parts>,
-    record: Arc<Record>,
+    now: Published,
     attachments: Vec<Attachment>,
 ) -> Result<Launched, ContainerError> {
+    let record = now.record.clone();
     let (mounted, connected) = tokio::join!(mounts::prepare(&parts, &record), connect(&parts, &record));
     let mounted = mounted?;
     let mut sandbox = connected?;
+    note(&parts, now, &sandbox);
     crash_point!("container-prepared");
     let log = request::log_target(&parts, &record).map_err(|error| failed(&error, StartFailure::System))?;
     let log = reachable(log).await?;
@@ -60,6 +64,15 @@ pub(super) async fn run(
     Ok(Launched { running, sandbox })
 }
 
+/// A daemon that comes after this one's death must leave the network to a process that this one has just started.
+fn note(parts: &Parts, now: Published, sandbox: &Sandbox) {
+    let id = now.record.id.clone();
+    let noted = Published { sandbox: Some(Arc::new(sandbox.clone())), ..now };
+    if let Err(error) = storage::save_state(&parts.paths, &id, &noted) {
+        tracing::error!(container = %id, %error, "cannot save the state");
+    }
+}
+
 /// What became of a container whose shim this daemon has no connection to.
 pub(super) async fn adopt(parts: &Parts, record: &Record) -> Adopted {
     match parts.launcher.adopt(&parts.paths.run(&record.id)).await {
@@ -78,6 +91,22 @@ pub(super) fn lost() -> ExitRecord {
         signal: Some(libc::SIGKILL),
         oom_killed: false,
         at: Timestamp::now(),
+    }
+}
+
+/// Ends the processes of a container whose shim was killed, and removes their cgroup: nobody else will.
+pub(super) async fn end_remains(parts: &Parts, record: &Record) {
+    let path = request::cgroup_path(parts, record);
+    // Without a path there is no group, and an empty one would mean the host's.
+    if path.as_os_str().is_empty() {
+        return;
+    }
+    let ended = tokio::task::spawn_blocking(move || {
+        let cgroup = Cgroup::of_container(&path)?;
+        cgroup.kill().and_then(|()| cgroup.remove())
+    });
+    if let Ok(Err(error)) = ended.await {
+        tracing::error!(container = %record.id, %error, "what a killed shim left behind stays");
     }
 }
 

@@ -22,6 +22,7 @@ mod processes;
 pub mod published;
 pub mod record;
 pub mod registry;
+mod removal;
 mod report;
 pub mod request;
 pub mod seccomp;
@@ -39,13 +40,14 @@ mod volumes_from;
 pub mod wait;
 
 pub use error::{ContainerError, LookupError, NameError, StartFailure};
-pub use handle::{Handle, RemoveOptions, StopOptions, Volumes};
+pub use handle::{Handle, RemoveOptions, StopOptions};
 pub use parts::Parts;
 pub use processes::ProcessTable;
 pub use published::Published;
 pub use record::Record;
 pub use registry::Containers;
 pub use spawn::{create, recover};
+pub use state::Volumes;
 pub use volumes::{
     abandon as abandon_volumes, clear_scratch, hold as hold_volumes, prepare as prepare_volumes,
     settle as settle_volumes,

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use super::create::clean;
 use super::error::ContainerError;
-use super::handle::Volumes;
 use super::host_config::{Mount, MountType};
 use super::oci_spec::Prepared;
 use super::parts::Parts;
 use super::record::{MountPoint, Record};
+use super::state::Volumes;
 use super::subpaths;
 use crate::snapshot::{self, Durability, MountOptions, SnapshotError, Writable};
 

@@ -12,19 +12,19 @@ use tokio::time::Instant;
 
 use super::ending::Ending;
 use super::error::{ContainerError, StartFailure};
-use super::handle::{Command, RemoveOptions, Reply, Shared, Streams, Urgent, Volumes};
+use super::handle::{Command, Reply, Shared, Streams, Urgent};
 use super::health::Monitor;
 use super::launch;
 use super::parts::Parts;
-use super::published::{Published, Removal};
+use super::published::Published;
 use super::record::Record;
 use super::report::Reporter;
-use super::state::{self, Effect, Ended, Force, Input, Refusal};
-use super::{storage, teardown};
+use super::state::{self, Effect, Ended, Input, Refusal, Volumes};
+use super::storage;
 use crate::base::id::ExecId;
 use crate::base::time::Timestamp;
 use crate::crash_point;
-use crate::runtime::{Running, Scope, Shim, ShimEvent};
+use crate::runtime::{Running, Shim, ShimEvent};
 
 /// How long a start waits for clients whose attach has been answered; hand-overs take microseconds.
 const ARRIVAL: Duration = Duration::from_millis(200);
@@ -39,14 +39,14 @@ pub(super) struct Owner {
     pub urgent: mpsc::Receiver<Urgent>,
     pub ending: Option<Ending>,
     pub kills: Vec<Reply>,
-    pub removal: Option<(RemoveOptions, Vec<Reply>)>,
+    pub removal: Option<(Volumes, Vec<Reply>)>,
     pub restart_at: Option<Instant>,
     pub monitor: Monitor,
 }
 
 /// Whether the owner goes on.
 #[derive(PartialEq, Eq)]
-enum Flow {
+pub(super) enum Flow {
     On,
     End,
 }
@@ -77,7 +77,7 @@ impl Owner {
     async fn on_command(&mut self, command: Command) -> Flow {
         match command {
             Command::Start(reply) => {
-                let result = self.start_by_user().await;
+                let result = self.start_anew().await;
                 answer(reply, result);
             }
             Command::Stop(options, reply) => self.stop(options, reply, false).await,
@@ -132,7 +132,7 @@ impl Owner {
     }
 
     /// A removal whose process has ended goes on here, from whatever step made it possible.
-    async fn after_step(&mut self) -> Flow {
+    pub(super) async fn after_step(&mut self) -> Flow {
         if self.now.is_removed() {
             return Flow::End;
         }
@@ -144,9 +144,10 @@ impl Owner {
 
     // ---- starting
 
-    pub(super) async fn start_by_user(&mut self) -> Result<(), ContainerError> {
-        self.restart_at = None;
+    /// A start that counts restarts anew: by a user, or with the daemon.
+    pub(super) async fn start_anew(&mut self) -> Result<(), ContainerError> {
         self.apply(Input::Start)?;
+        self.restart_at = None;
         self.launch().await
     }
 
@@ -163,7 +164,7 @@ impl Owner {
         self.publish();
         self.await_attaching().await;
         let attachments = self.take_waiting();
-        let effect = launch::run(self.parts.clone(), self.now.record.clone(), attachments);
+        let effect = launch::run(self.parts.clone(), self.now.clone(), attachments);
         let mut effect = Box::pin(effect);
         let outcome = loop {
             tokio::select! {
@@ -285,77 +286,6 @@ impl Owner {
         self.publish();
         self.report().with("rename", [("oldName", old.name.clone())]);
         Ok(())
-    }
-
-    // ---- removing
-
-    async fn remove(&mut self, options: RemoveOptions, reply: Reply) {
-        match self.apply(Input::Remove { force: options.force }) {
-            Err(error) => answer(reply, Err(error)),
-            Ok(effects) => {
-                self.restart_at = None;
-                self.removal = Some((options, vec![reply]));
-                self.publish();
-                if effects.contains(&Effect::KillThenRemove) {
-                    self.kill_for_removal().await;
-                }
-            }
-        }
-    }
-
-    async fn kill_for_removal(&mut self) {
-        if self.now.state.pid.is_some()
-            && let Some((shim, _)) = &self.shim
-        {
-            if let Err(error) = launch::set_frozen(&self.parts, &self.now.record, false).await {
-                tracing::debug!(container = %self.shared.id, %error, "thawing before the kill");
-            }
-            match shim.signal(libc::SIGKILL, Scope::All).await {
-                Ok(()) => self.report().with("kill", [("signal", libc::SIGKILL.to_string())]),
-                Err(error) => {
-                    tracing::warn!(container = %self.shared.id, %error, "kill for removal failed");
-                }
-            }
-        }
-    }
-
-    async fn finish_removal(&mut self) -> Flow {
-        let Some((options, replies)) = self.removal.take() else { return Flow::On };
-        let result = teardown::remove(&self.parts, &self.now.record, options.volumes).await;
-        match result {
-            Ok(()) => {
-                self.now.removal = Some(Removal::Done);
-                self.publish();
-                self.report().plain("destroy");
-                replies.into_iter().for_each(|reply| answer(reply, Ok(())));
-                Flow::End
-            }
-            Err(error) => {
-                let text = error.to_string();
-                let _ = self.apply(Input::RemoveFailed { error: text.clone() });
-                self.now.removal = Some(Removal::Failed(text.clone()));
-                self.publish();
-                let mut error = Some(error);
-                for reply in replies {
-                    let gone = || ContainerError::Refused(text.clone(), Refusal::AlreadyRemoving);
-                    answer(reply, Err(error.take().unwrap_or_else(gone)));
-                }
-                Flow::On
-            }
-        }
-    }
-
-    pub(super) async fn remove_if_automatic(&mut self) {
-        if !self.now.record.host_config.auto_remove || self.removal.is_some() || self.restart_at.is_some() {
-            return;
-        }
-        if self.ending.as_ref().is_some_and(|ending| !ending.restarts.is_empty()) {
-            return;
-        }
-        let options = RemoveOptions { force: Force::Kill, volumes: Volumes::RemoveAnonymous };
-        if self.apply(Input::Remove { force: options.force }).is_ok() {
-            self.removal = Some((options, vec![]));
-        }
     }
 
     // ---- execs

@@ -11,12 +11,12 @@ use tokio::sync::{mpsc, watch};
 use super::handle::{Handle, Shared, Streams};
 use super::health::Monitor;
 use super::launch;
-use super::owner::Owner;
+use super::owner::{Flow, Owner};
 use super::parts::Parts;
 use super::published::Published;
 use super::record::Record;
 use super::report::Reporter;
-use super::state::{Phase, State};
+use super::state::{self, Phase, State};
 use super::storage::{self, Stored};
 use crate::base::durable;
 use crate::crash_point;
@@ -33,7 +33,6 @@ pub async fn create(parts: &Arc<Parts>, record: Record) -> io::Result<Handle> {
     crash_point!("container-created");
     let record = Arc::new(record);
     let handle = spawn(parts, Published::at_rest(record.clone(), State::default()), Start::Fresh);
-    parts.containers.insert(handle.clone());
     Reporter { events: &parts.events, record: &record }.plain("create");
     Ok(handle)
 }
@@ -62,9 +61,7 @@ pub fn recover(parts: &Arc<Parts>, stored: Stored) -> Handle {
     let Stored { record, state, sandbox } = stored;
     let record = Arc::new(record);
     let now = Published { sandbox: sandbox.map(Arc::new), ..Published::at_rest(record, state) };
-    let handle = spawn(parts, now, Start::Recovered);
-    parts.containers.insert(handle.clone());
-    handle
+    spawn(parts, now, Start::Recovered)
 }
 
 enum Start {
@@ -97,31 +94,59 @@ fn spawn(parts: &Arc<Parts>, now: Published, start: Start) -> Handle {
         restart_at: None,
         monitor: Monitor::default(),
     };
+    let handle = Handle { shared };
+    // Listed before its owner begins, which may be to remove it.
+    parts.containers.insert(handle.clone());
     tokio::spawn(async move {
         match start {
             Start::Fresh => owner.run().await,
             Start::Recovered => owner.recover().await,
         }
     });
-    Handle { shared }
+    handle
 }
 
 impl Owner {
     /// What the record says is compared with what is there: the shim's word counts, then its exit record; without
-    /// either the process is gone.
+    /// either the process is gone. Then what was begun is finished, and what shall run is started.
     async fn recover(mut self) {
-        let run = self.parts.paths.run(&self.shared.id);
-        let had_process = self.now.state.phase.has_process() || run.exists();
-        if had_process {
+        self.removal = self.now.state.removing.map(|volumes| (volumes, vec![]));
+        if self.now.state.phase.has_process() || self.parts.paths.run(&self.shared.id).exists() {
             self.find_process().await;
-        } else if matches!(self.now.state.phase, Phase::Removing | Phase::Starting) {
-            self.release().await;
-            self.rest();
+        } else {
+            self.forget_run().await;
         }
         if self.now.state.phase == Phase::Restarting {
-            self.restart_at = Some(tokio::time::Instant::now());
+            self.rest();
         }
-        self.run().await;
+        if !self.now.is_running() {
+            if state::starts_with_daemon(&self.now.state, self.rule()) {
+                self.start_with_daemon().await;
+            } else {
+                self.remove_if_automatic().await;
+            }
+        }
+        if self.after_step().await == Flow::On {
+            self.run().await;
+        }
+    }
+
+    async fn start_with_daemon(&mut self) {
+        self.restart_at = None;
+        if let Err(error) = self.start_anew().await {
+            tracing::error!(container = %self.shared.id, %error, "failed to start container");
+        }
+    }
+
+    /// Releases what a start that was cut off had taken: it leaves no record but the mounted root.
+    async fn forget_run(&mut self) {
+        let cut_off = self.now.state.phase == Phase::Starting || self.now.sandbox.is_some();
+        if cut_off || self.parts.paths.rootfs(&self.shared.id).exists() {
+            self.release().await;
+        }
+        if self.now.state.phase == Phase::Starting {
+            self.rest();
+        }
     }
 
     async fn find_process(&mut self) {
@@ -129,7 +154,7 @@ impl Owner {
             Adopted::Running(running) => {
                 // The daemon may have died between the launch and its record.
                 self.now.state.phase = match self.now.state.phase {
-                    Phase::Paused => Phase::Paused,
+                    kept @ (Phase::Paused | Phase::Removing) => kept,
                     _ => Phase::Running,
                 };
                 self.now.state.pid = Some(running.pid);
@@ -138,17 +163,16 @@ impl Owner {
                 self.watch_health();
                 self.persist();
                 self.publish();
-            }
-            Adopted::Exited(exited) => {
-                self.exited(exited.record.clone()).await;
-                if let Err(error) = exited.acknowledge().await {
-                    tracing::debug!(container = %self.shared.id, %error, "exit record not removed");
+                if self.removal.is_some() {
+                    self.kill_for_removal().await;
                 }
             }
-            Adopted::Gone if self.now.state.phase.has_process() => self.exited(launch::lost()).await,
+            Adopted::Exited(exited) => self.adopt_exit(exited).await,
+            Adopted::Gone if self.now.state.phase.has_process() => self.lost().await,
             Adopted::Gone => {
+                launch::end_remains(&self.parts, &self.now.record).await;
                 self.release().await;
-                self.rest();
+                self.forget_run().await;
             }
         }
     }

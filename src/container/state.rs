@@ -75,15 +75,29 @@ pub struct State {
     pub oom_killed: bool,
     pub started_at: Timestamp,
     pub finished_at: Timestamp,
-    /// Automatic restarts since the last start by a user.
+    /// Automatic restarts since the last start by a user or with the daemon, the one that is waited for included.
     pub restart_count: u32,
-    /// A user ended it (stop, kill): `unless-stopped` stays down.
+    /// A user ended it (stop, kill): `unless-stopped` stays down, over restarts of the daemon too.
     pub stopped_by_user: bool,
+    /// Somebody asked for its end: no rule starts it again until the daemon does.
+    #[serde(default)]
+    pub stays_down: bool,
     /// The delay before the next automatic restart, in milliseconds.
     pub backoff_ms: u64,
     /// What its probes say; absent if it has none or has never run.
     #[serde(default)]
     pub health: Option<Health>,
+    /// What goes along with the container in the removal that has begun: one that is cut off is finished by the next
+    /// daemon.
+    #[serde(default)]
+    pub removing: Option<Volumes>,
+}
+
+/// Whether anonymous volumes go with their container.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Volumes {
+    Keep,
+    RemoveAnonymous,
 }
 
 impl Default for State {
@@ -100,6 +114,8 @@ impl Default for State {
             stopped_by_user: false,
             backoff_ms: FIRST_BACKOFF.as_millis() as u64,
             health: None,
+            removing: None,
+            stays_down: false,
         }
     }
 }
@@ -110,12 +126,18 @@ impl State {
         if self.started_at.is_unset() { Phase::Created } else { Phase::Exited }
     }
 
+    /// The phase as clients see it: a start shows when it is done, and an automatic one ends the wait for it.
+    pub fn shown(&self) -> Phase {
+        match self.phase {
+            Phase::Starting if self.restart_count > 0 => Phase::Restarting,
+            Phase::Starting => self.at_rest(),
+            phase => phase,
+        }
+    }
+
     /// The word of `State.Status` in the Engine API.
     pub fn status(&self) -> &'static str {
-        match self.phase {
-            Phase::Starting => self.at_rest().as_str(),
-            phase => phase.as_str(),
-        }
+        self.shown().as_str()
     }
 }
 
@@ -144,17 +166,29 @@ pub enum Input {
         error: String,
     },
     Ended(Ended),
-    /// A user sends a signal that is meant to end it.
-    EndRequested,
+    EndRequested(EndRequest),
     Pause,
     Resume,
     Remove {
         force: Force,
+        volumes: Volumes,
     },
     /// Taking it apart failed half-way.
     RemoveFailed {
         error: String,
     },
+}
+
+/// Why a container's process is sent a signal.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub enum EndRequest {
+    /// A user wants it to end.
+    #[default]
+    Stop,
+    /// A user sends a signal other than the one that stops this container.
+    Signal,
+    /// The daemon ends, and what should run again will when it is back.
+    Shutdown,
 }
 
 /// Whether a removal may kill.
@@ -216,27 +250,30 @@ pub fn apply(state: &State, rule: RestartRule, input: Input) -> Result<Transitio
         Input::Launched { pid, at } => Ok((launched(next, pid, at), vec![])),
         Input::LaunchFailed { exit_code, error } => Ok((launch_failed(next, exit_code, error), vec![])),
         Input::Ended(ended) => Ok(ended_by_itself_or_not(next, rule, ended)),
-        Input::EndRequested => Ok((end_requested(next), vec![])),
+        Input::EndRequested(request) => Ok((end_requested(next, request), vec![])),
         Input::Pause => pause(next),
         Input::Resume => resume(next),
-        Input::Remove { force } => remove(next, force),
-        Input::RemoveFailed { error } => Ok((State { phase: Phase::Dead, error, ..next }, vec![])),
+        Input::Remove { force, volumes } => remove(next, force, volumes),
+        Input::RemoveFailed { error } => {
+            Ok((State { phase: Phase::Dead, error, removing: None, ..next }, vec![]))
+        }
     }
 }
 
 fn start(state: State) -> Result<Transition, Refusal> {
     match state.phase {
-        Phase::Created | Phase::Exited | Phase::Restarting => {
+        Phase::Created | Phase::Exited => {
             let next = State {
                 phase: Phase::Starting,
                 restart_count: 0,
                 stopped_by_user: false,
+                stays_down: false,
                 backoff_ms: State::default().backoff_ms,
                 ..state
             };
             Ok((next, vec![Effect::Launch]))
         }
-        Phase::Starting | Phase::Running => Err(Refusal::AlreadyRunning),
+        Phase::Starting | Phase::Running | Phase::Restarting => Err(Refusal::AlreadyRunning),
         Phase::Paused => Err(Refusal::StartPaused),
         Phase::Removing | Phase::Dead => Err(Refusal::StartRemoving),
     }
@@ -246,8 +283,7 @@ fn restart_due(state: State) -> Result<Transition, Refusal> {
     if state.phase != Phase::Restarting {
         return Err(Refusal::NotRunning);
     }
-    let restart_count = state.restart_count.saturating_add(1);
-    Ok((State { phase: Phase::Starting, restart_count, ..state }, vec![Effect::Launch]))
+    Ok((State { phase: Phase::Starting, ..state }, vec![Effect::Launch]))
 }
 
 fn launched(state: State, pid: i32, at: Timestamp) -> State {
@@ -258,7 +294,6 @@ fn launched(state: State, pid: i32, at: Timestamp) -> State {
         error: String::new(),
         oom_killed: false,
         started_at: at,
-        finished_at: Timestamp::UNSET,
         ..state
     }
 }
@@ -286,25 +321,35 @@ fn ended_by_itself_or_not(state: State, rule: RestartRule, ended: Ended) -> Tran
         }
         effects.push(Effect::RestartAfter(Duration::from_millis(next.backoff_ms)));
         next.backoff_ms = (next.backoff_ms * 2).min(LAST_BACKOFF.as_millis() as u64);
+        next.restart_count = next.restart_count.saturating_add(1);
         next.phase = Phase::Restarting;
     }
     (next, effects)
 }
 
 fn restarts(state: &State, rule: RestartRule) -> bool {
-    if state.stopped_by_user {
-        return false;
-    }
+    !state.stays_down && wants_to_run(state, rule)
+}
+
+/// Whether a container that is at rest is started when the daemon starts. Pure.
+pub fn starts_with_daemon(state: &State, rule: RestartRule) -> bool {
+    state.phase == Phase::Exited && !state.started_at.is_unset() && wants_to_run(state, rule)
+}
+
+fn wants_to_run(state: &State, rule: RestartRule) -> bool {
     match rule {
         RestartRule::No => false,
-        RestartRule::Always | RestartRule::UnlessStopped => true,
+        RestartRule::Always => true,
+        RestartRule::UnlessStopped => !state.stopped_by_user,
         RestartRule::OnFailure(max) => state.exit_code != 0 && (max == 0 || state.restart_count < max),
     }
 }
 
-fn end_requested(state: State) -> State {
-    let phase = if state.phase == Phase::Restarting { Phase::Exited } else { state.phase };
-    State { phase, stopped_by_user: true, ..state }
+fn end_requested(state: State, request: EndRequest) -> State {
+    let stays_down = state.stays_down || request != EndRequest::Signal;
+    let stopped_by_user = state.stopped_by_user || request != EndRequest::Shutdown;
+    let phase = if state.phase == Phase::Restarting && stays_down { Phase::Exited } else { state.phase };
+    State { phase, stays_down, stopped_by_user, ..state }
 }
 
 fn pause(state: State) -> Result<Transition, Refusal> {
@@ -325,7 +370,7 @@ fn resume(state: State) -> Result<Transition, Refusal> {
     }
 }
 
-fn remove(state: State, force: Force) -> Result<Transition, Refusal> {
+fn remove(state: State, force: Force, volumes: Volumes) -> Result<Transition, Refusal> {
     let effect = match (state.phase, force) {
         (Phase::Created | Phase::Exited | Phase::Dead, _) => Effect::TearDown,
         (Phase::Restarting, Force::Kill) => Effect::TearDown,
@@ -336,8 +381,15 @@ fn remove(state: State, force: Force) -> Result<Transition, Refusal> {
         }
         (Phase::Removing, _) => return Err(Refusal::AlreadyRemoving),
     };
-    let stopped_by_user = state.stopped_by_user || effect == Effect::KillThenRemove;
-    Ok((State { phase: Phase::Removing, stopped_by_user, ..state }, vec![effect]))
+    let killed = effect == Effect::KillThenRemove;
+    let next = State {
+        phase: Phase::Removing,
+        stopped_by_user: state.stopped_by_user || killed,
+        stays_down: true,
+        removing: Some(volumes),
+        ..state
+    };
+    Ok((next, vec![effect]))
 }
 
 #[cfg(test)]
@@ -359,11 +411,11 @@ mod tests {
     #[test]
     fn each_phase_answers_each_request_as_dockerd_does() {
         use Phase::*;
-        let remove = |force| Input::Remove { force };
+        let remove = |force| Input::Remove { force, volumes: Volumes::Keep };
         let table: &[(Phase, Input, Result<Phase, Refusal>)] = &[
             (Created, Input::Start, Ok(Starting)),
             (Exited, Input::Start, Ok(Starting)),
-            (Restarting, Input::Start, Ok(Starting)),
+            (Restarting, Input::Start, Err(Refusal::AlreadyRunning)),
             (Running, Input::Start, Err(Refusal::AlreadyRunning)),
             (Paused, Input::Start, Err(Refusal::StartPaused)),
             (Removing, Input::Start, Err(Refusal::StartRemoving)),
@@ -392,21 +444,51 @@ mod tests {
     fn restart_rules_decide_by_exit_code_count_and_who_ended_it() {
         use RestartRule::*;
         let table = [
-            (No, 1, 0, false, false),
-            (Always, 0, 0, false, true),
-            (Always, 0, 0, true, false),
-            (UnlessStopped, 0, 9, false, true),
-            (OnFailure(0), 0, 0, false, false),
-            (OnFailure(0), 1, 99, false, true),
-            (OnFailure(2), 1, 1, false, true),
-            (OnFailure(2), 1, 2, false, false),
+            // The rule, the exit code, restarts so far, who ended it; whether it is restarted, and with the daemon.
+            (No, 1, 0, None, false, false),
+            (Always, 0, 0, None, true, true),
+            (Always, 0, 0, Some(EndRequest::Stop), false, true),
+            (Always, 0, 0, Some(EndRequest::Signal), true, true),
+            (Always, 0, 0, Some(EndRequest::Shutdown), false, true),
+            (UnlessStopped, 0, 9, None, true, true),
+            (UnlessStopped, 0, 0, Some(EndRequest::Stop), false, false),
+            (UnlessStopped, 0, 0, Some(EndRequest::Signal), false, false),
+            (UnlessStopped, 0, 0, Some(EndRequest::Shutdown), false, true),
+            (OnFailure(0), 0, 0, None, false, false),
+            (OnFailure(0), 1, 99, None, true, true),
+            (OnFailure(2), 1, 1, None, true, false),
+            (OnFailure(2), 1, 2, None, false, false),
+            (OnFailure(2), 137, 0, Some(EndRequest::Shutdown), false, true),
         ];
-        for (rule, code, restart_count, stopped_by_user, again) in table {
-            let running = State { restart_count, stopped_by_user, ..at(Phase::Running) };
+        for (rule, code, restart_count, by, again, with_daemon) in table {
+            let mut running = State { restart_count, ..at(Phase::Running) };
+            if let Some(request) = by {
+                running = apply(&running, rule, Input::EndRequested(request)).unwrap().0;
+            }
             let (state, effects) = apply(&running, rule, ended(code, 1)).unwrap();
-            assert_eq!(state.phase == Phase::Restarting, again, "{rule:?} {code} {restart_count}");
-            assert_eq!(effects.len(), 1 + usize::from(again));
+            let case = format!("{rule:?} {code} {restart_count} {by:?}");
+            assert_eq!(state.phase == Phase::Restarting, again, "{case}");
+            assert_eq!(effects.len(), 1 + usize::from(again), "{case}");
+            assert_eq!(state.restart_count, restart_count + u32::from(again), "{case}");
+            let resting = State { phase: Phase::Exited, ..state };
+            assert_eq!(starts_with_daemon(&resting, rule), with_daemon, "{case}");
         }
+        assert!(!starts_with_daemon(&State::default(), Always), "what never ran waits for its first start");
+    }
+
+    #[test]
+    fn a_start_shows_when_it_is_done() {
+        let never = State { phase: Phase::Starting, ..State::default() };
+        assert_eq!(never.status(), "created");
+        assert_eq!(at(Phase::Starting).status(), "exited");
+        assert_eq!(State { restart_count: 1, ..at(Phase::Starting) }.status(), "restarting");
+        let (running, _) = apply(
+            &State { finished_at: Timestamp::from_nanos(5), ..at(Phase::Starting) },
+            RestartRule::No,
+            Input::Launched { pid: 1, at: Timestamp::from_nanos(9) },
+        )
+        .unwrap();
+        assert_eq!(running.finished_at, Timestamp::from_nanos(5), "dockerd keeps the end of the last run");
     }
 
     #[test]

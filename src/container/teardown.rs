@@ -8,10 +8,10 @@ use std::io;
 use std::path::PathBuf;
 
 use super::error::ContainerError;
-use super::handle::Volumes;
 use super::mounts;
 use super::parts::Parts;
 use super::record::Record;
+use super::state::Volumes;
 use crate::base::durable;
 use crate::crash_point;
 use crate::network::Sandbox;

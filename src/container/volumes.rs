@@ -7,11 +7,10 @@ use std::sync::Arc;
 
 use super::create::clean;
 use super::error::ContainerError;
-use super::handle::Volumes as Anonymous;
 use super::host_config::{HostConfig, MountType, VolumeOptions};
 use super::parts::Parts;
 use super::record::{MountPoint, NO_COPY, Record};
-use super::state::Phase;
+use super::state::{Phase, Volumes as Anonymous};
 use super::storage::Stored;
 use crate::base::sys::mount::{Unmount, unmount_if_mounted};
 use crate::base::sys::root_fs::{Root, remove_tree};

@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::Engine;
 use crate::base::durable;
 use crate::base::sys::mount::{self, Unmount};
+use crate::container::state::EndRequest;
 use crate::container::{self, Handle, StopOptions, storage, subpaths};
 use crate::network::LiveSandbox;
 
@@ -77,7 +78,8 @@ impl Engine {
 }
 
 async fn rest(handle: &Handle, stop: bool, grace: i64) {
-    if stop && let Err(error) = handle.stop(StopOptions { signal: None, grace: Some(grace) }).await {
+    let options = StopOptions { signal: None, grace: Some(grace), request: EndRequest::Shutdown };
+    if stop && let Err(error) = handle.stop(options).await {
         tracing::warn!(container = %handle.id(), %error, "not stopped");
     }
     if let Err(error) = handle.release().await {

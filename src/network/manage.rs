@@ -51,13 +51,15 @@ impl Inner {
         let taken = Taken::read(&self.options.address_pools, &[])
             .map_err(NetworkError::kernel("addresses of the host"))?;
         let network = self.enter(network, taken)?;
-        let made = self.bridge(&network).and_then(|_| {
-            crash_point!("network-create-bridge-made");
-            self.store.save(&network).map_err(NetworkError::Record)
+        // The record goes first: after a crash no bridge is there that nobody knows of.
+        let made = self.store.save(&network).map_err(NetworkError::Record).and_then(|()| {
+            crash_point!("network-create-recorded");
+            self.bridge(&network)
         });
         if let Err(error) = made {
             self.state().forget(&id);
             let _ = self.tear_down(&network);
+            let _ = self.store.remove(&id);
             return Err(error);
         }
         self.report_network("create", &network);

@@ -63,6 +63,11 @@ pub struct Exited {
 }
 
 impl Exited {
+    /// True if its shim is gone too, which would have removed what the container left.
+    pub fn is_orphaned(&self) -> bool {
+        self.shim.is_none()
+    }
+
     /// Removes what was kept for whoever asks: the record is safe elsewhere.
     pub async fn acknowledge(self) -> Result<(), ShimError> {
         match self.shim {

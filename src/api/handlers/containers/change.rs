@@ -50,7 +50,7 @@ pub async fn restart(call: Call<params::ContainerRestart>) -> Outcome {
 }
 
 fn stop_options(signal: Option<&str>, grace: Option<i64>) -> Result<StopOptions, ApiError> {
-    Ok(StopOptions { signal: signal.map(named_signal).transpose()?, grace })
+    Ok(StopOptions { signal: signal.map(named_signal).transpose()?, grace, ..StopOptions::default() })
 }
 
 fn named_signal(name: &str) -> Result<i32, ApiError> {

@@ -161,14 +161,15 @@ pub fn inspect<'a>(
 }
 
 fn state(shown: Shown<'_>) -> StateView<'_> {
-    let State { phase, pid, exit_code, error, oom_killed, started_at, finished_at, health, .. } = shown.state;
+    let State { pid, exit_code, error, oom_killed, started_at, finished_at, health, .. } = shown.state;
+    let phase = shown.state.shown();
     StateView {
         status: shown.state.status(),
         running: shown.is_running(),
-        paused: *phase == Phase::Paused,
-        restarting: *phase == Phase::Restarting,
+        paused: phase == Phase::Paused,
+        restarting: phase == Phase::Restarting,
         oom_killed: *oom_killed,
-        dead: *phase == Phase::Dead,
+        dead: phase == Phase::Dead,
         pid: pid.unwrap_or(0),
         exit_code: *exit_code,
         error,

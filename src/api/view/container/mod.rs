@@ -37,7 +37,7 @@ pub struct Shown<'a> {
 impl Shown<'_> {
     /// `State.Running`: also while it is frozen or waits for an automatic restart.
     pub fn is_running(&self) -> bool {
-        matches!(self.state.phase, Phase::Running | Phase::Paused | Phase::Restarting)
+        matches!(self.state.shown(), Phase::Running | Phase::Paused | Phase::Restarting)
     }
 
     fn has_started(&self) -> bool {

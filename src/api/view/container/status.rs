@@ -10,7 +10,7 @@ use crate::container::state::{Phase, State};
 pub(super) fn sentence(state: &State, now: Timestamp) -> String {
     let up = || human(now.since(state.started_at));
     let ago = || human(now.since(state.finished_at));
-    match state.phase {
+    match state.shown() {
         Phase::Running => format!("Up {}{}", up(), health(state)),
         Phase::Paused => format!("Up {} (Paused)", up()),
         Phase::Restarting => format!("Restarting ({}) {} ago", state.exit_code, ago()),
