@@ -133,8 +133,9 @@ impl Daemon {
 
     /// Ends the engine as a crash would, if it has not ended by itself.
     pub fn end(&self) {
-        if self.is_running() {
-            self.signal(Signal::SIGKILL);
+        if let Some(process) = self.process.lock().unwrap().as_ref() {
+            // It may end at any instant.
+            let _ = kill(process.pid, Signal::SIGKILL);
         }
         self.wait_until_ended();
     }

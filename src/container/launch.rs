@@ -60,8 +60,16 @@ pub(super) async fn run(
         port_sockets: std::mem::take(&mut sandbox.port_sockets),
         attachments,
     };
-    let running = parts.launcher.launch(launch).await.map_err(launch_error)?;
-    Ok(Launched { running, sandbox })
+    match parts.launcher.launch(launch).await {
+        Ok(running) => Ok(Launched { running, sandbox }),
+        Err(error) => {
+            // A shim that was killed half-way has not cleaned up, and the container may run already.
+            if matches!(error, LaunchError::Shim(_)) {
+                end_remains(&parts, &record).await;
+            }
+            Err(launch_error(error))
+        }
+    }
 }
 
 /// A daemon that comes after this one's death must leave the network to a process that this one has just started.
