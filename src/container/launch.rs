@@ -37,6 +37,7 @@ pub(super) async fn run(
     attachments: Vec<Attachment>,
 ) -> Result<Launched, ContainerError> {
     let record = now.record.clone();
+    parts.launcher.anticipate();
     let (mounted, connected) = tokio::join!(mounts::prepare(&parts, &record), connect(&parts, &record));
     let mounted = mounted?;
     let mut sandbox = connected?;

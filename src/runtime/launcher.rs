@@ -12,13 +12,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp};
 use tokio::sync::watch;
 
+use super::anticipate::Anticipation;
 use super::client::{self, Connected, Running, Shim};
 use super::embedded;
 use super::error::{LaunchError, ShimError, StartFailure};
@@ -28,7 +28,7 @@ use super::spec::LaunchSpec;
 use crate::base::durable;
 use crate::base::id::ContainerId;
 use crate::base::sys::sealed::SealedProgram;
-use crate::base::sys::{cgroup, fdpass, socket_at, spawn};
+use crate::base::sys::{fdpass, socket_at, spawn};
 
 /// How long a shim that accepted a connection may take to say who it is.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
@@ -41,6 +41,7 @@ const END_DEADLINE: Duration = Duration::from_secs(15);
 pub struct Launcher {
     program: OnceLock<SealedProgram>,
     filters: Arc<Filters>,
+    anticipation: Anticipation,
     /// The ends of the shims that this process is connected to, by their directories.
     shims: Mutex<HashMap<PathBuf, watch::Receiver<()>>>,
 }
@@ -89,21 +90,9 @@ impl Launcher {
     }
 
     /// A container will be started soon: lets the kernel get ready for it. To be called as early as a start is likely
-    /// (when a container is created, when a start begins); costs a system call in a thread that waits.
+    /// (when a container is created, when a start begins); costs a thread that mostly sleeps.
     pub fn anticipate(&self) {
-        static BUSY: AtomicBool = AtomicBool::new(false);
-        if BUSY.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let waiting =
-            std::thread::Builder::new().name("anticipate".to_owned()).stack_size(64 * 1024).spawn(|| {
-                // Only speed is lost.
-                let _ = cgroup::anticipate_moves();
-                BUSY.store(false, Ordering::Release);
-            });
-        if waiting.is_err() {
-            BUSY.store(false, Ordering::Release);
-        }
+        self.anticipation.extend();
     }
 
     /// Starts a container; returns once it runs its program. If the future is dropped before, or on an error, nothing

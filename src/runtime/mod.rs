@@ -7,6 +7,7 @@
 //! descriptors: the daemon copies none of their bytes.
 //! Deliberately absent: networks, mounts of images, restart policies, what is in the container's record.
 
+mod anticipate;
 mod client;
 mod embedded;
 mod error;

@@ -180,24 +180,36 @@ impl Cgroup {
     }
 }
 
-/// Makes the next move of another process into a group quick, for some 20 ms.
-///
-/// Such a move takes a lock for which the kernel first waits for an RCU grace period, some 10 ms, unless one was taken
-/// a moment ago (`cgroup_threadgroup_rwsem`, rcu_sync). Moving the calling process to where it is already takes the
-/// lock and changes nothing; it blocks as long as the kernel waits.
-pub fn anticipate_moves() -> io::Result<()> {
-    let own = fs::read_to_string("/proc/self/cgroup")?;
-    let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
-    for line in own.lines() {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
-        let controller = controllers.split(',').next().unwrap_or("");
-        let Some(mount) = mounts.get(controller) else { continue };
-        if fs::write(mount.join(path.trim_start_matches('/')).join("cgroup.procs"), "0").is_ok() {
-            return Ok(());
+/// A group that the calling process is in already.
+#[derive(Debug)]
+pub struct OwnGroup(File);
+
+impl OwnGroup {
+    /// The first one of all hierarchies that can be written.
+    pub fn open() -> io::Result<Self> {
+        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+        for line in own.lines() {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
+            let controller = controllers.split(',').next().unwrap_or("");
+            let Some(mount) = mounts.get(controller) else { continue };
+            let file = mount.join(path.trim_start_matches('/')).join("cgroup.procs");
+            if let Ok(file) = OpenOptions::new().write(true).open(file) {
+                return Ok(Self(file));
+            }
         }
+        Err(io::ErrorKind::NotFound.into())
     }
-    Err(io::ErrorKind::NotFound.into())
+
+    /// Makes the next move of another process into a group quick, for some 20 ms.
+    ///
+    /// Such a move takes a lock for which the kernel first waits for an RCU grace period, some 10 ms, unless one was
+    /// taken a moment ago (`cgroup_threadgroup_rwsem`, rcu_sync). Moving the calling process to where it is already
+    /// takes the lock and changes nothing; it blocks as long as the kernel waits.
+    pub fn move_here(&self) -> io::Result<()> {
+        (&self.0).write_all(b"0")
+    }
 }
 
 /// Whether processes are stopped.
@@ -234,14 +246,20 @@ pub struct Hierarchy {
     pub options: Vec<String>,
 }
 
-/// The cgroup v1 hierarchies, from the text of `/proc/self/mountinfo`.
+/// The cgroup v1 hierarchies, from the text of `/proc/self/mountinfo`; one that is mounted over itself counts once.
 pub fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     let hierarchy = |line: &str| {
         let (left, right) = line.split_once(" - cgroup ")?;
         let options = right.split(' ').nth(1)?.split(',').map(str::to_owned).collect();
         Some(Hierarchy { mount: PathBuf::from(left.split(' ').nth(4)?), options })
     };
-    mountinfo.lines().filter_map(hierarchy).collect()
+    let mut all: Vec<Hierarchy> = Vec::new();
+    for found in mountinfo.lines().filter_map(hierarchy) {
+        if all.iter().all(|known| known.mount != found.mount) {
+            all.push(found);
+        }
+    }
+    all
 }
 
 /// Where each hierarchy is mounted, by controller (`name=systemd` for named ones, `""` for the unified one), from the
@@ -350,6 +368,7 @@ mod tests {
     #[test]
     fn hierarchies_are_found_by_controller() {
         let text = "30 25 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
+                    40 39 0:26 / /sys/fs/cgroup/cpu,cpuacct rw - cgroup cgroup rw,cpu,cpuacct\n\
                     31 25 0:27 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n\
                     32 25 0:28 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n";
         let points = mount_points(text);
