@@ -1,6 +1,8 @@
 //! The scenarios, one file for each subject.
 
 mod attach;
+mod copy;
+mod copy_attacks;
 mod crash;
 mod errors;
 mod events;

@@ -31,9 +31,13 @@ macro_rules! bind {
 
 bind! {
     served {
+        ContainerArchive => containers::archive,
+        ContainerArchiveInfo => containers::archive_info,
         ContainerAttach => containers::attach,
+        ContainerChanges => containers::changes,
         ContainerCreate => containers::create,
         ContainerDelete => containers::delete,
+        ContainerExport => containers::export,
         ContainerInspect => containers::inspect,
         ContainerKill => containers::kill,
         ContainerList => containers::list,
@@ -49,6 +53,7 @@ bind! {
         ContainerTop => containers::top,
         ContainerUnpause => containers::unpause,
         ContainerWait => containers::wait,
+        PutContainerArchive => containers::put_archive,
         ContainerExec => exec::create,
         ExecInspect => exec::inspect,
         ExecResize => exec::resize,
@@ -102,13 +107,8 @@ bind! {
         CheckpointCreate,
         CheckpointDelete,
         CheckpointList,
-        ContainerArchive,
-        ContainerArchiveInfo,
         ContainerAttachWebsocket,
-        ContainerChanges,
-        ContainerExport,
         ContainerUpdate,
-        PutContainerArchive,
         // Exec
         // Image
         BuildCancel,

@@ -16,6 +16,7 @@ use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
 use crate::container::exec::ExecError;
+use crate::container::files::FilesError;
 use crate::container::state::Refusal;
 use crate::container::{ContainerError, LookupError, NameError, StartFailure};
 use crate::engine::CreateError;
@@ -324,6 +325,25 @@ fn container_status(error: &ContainerError) -> StatusCode {
         ContainerError::StillAlive | ContainerError::Io { .. } | ContainerError::Shim { .. } => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
+    }
+}
+
+impl From<FilesError> for ApiError {
+    fn from(error: FilesError) -> Self {
+        let status = match &error {
+            FilesError::NotFound { .. } => StatusCode::NOT_FOUND,
+            FilesError::NotADirectory | FilesError::RootReadOnly | FilesError::VolumeReadOnly => {
+                StatusCode::BAD_REQUEST
+            }
+            FilesError::Busy { .. } => StatusCode::CONFLICT,
+            FilesError::Stat { .. }
+            | FilesError::User(_)
+            | FilesError::Snapshot(_)
+            | FilesError::Volume(_)
+            | FilesError::Io(_)
+            | FilesError::Worker => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, with_causes(&error))
     }
 }
 

@@ -24,6 +24,7 @@
 //!   the others finish what they began. A streamed body is dropped with its client: its sender sees `closed()`.
 
 pub mod adapt;
+pub mod archive;
 pub mod auth_header;
 pub mod bind;
 pub mod body;

@@ -67,6 +67,8 @@ pub(super) struct Shared {
     pub streams: Mutex<Streams>,
     /// Held for reading while a client is on its way to `streams`; a start waits for it.
     pub attaching: tokio::sync::RwLock<()>,
+    /// Held for writing by whoever mounts the root, and for reading by who writes to it while it is mounted.
+    pub files: Arc<tokio::sync::RwLock<()>>,
     pub execs: Mutex<BTreeMap<ExecId, Arc<Exec>>>,
 }
 

@@ -6,6 +6,7 @@ mod ending;
 pub mod error;
 pub mod exec;
 mod execs;
+pub mod files;
 pub mod handle;
 pub mod health;
 pub mod host_config;

@@ -61,12 +61,31 @@ pub(super) fn mount_root(parts: &Parts, record: &Record) -> Result<PathBuf, Snap
     made.map_err(|source| SnapshotError::Mount { target: target.clone(), source })?;
     // A start that was cut off may have left it mounted.
     snapshot::unmount(&target)?;
-    let dir = parts.paths.container(&record.id);
-    let writable = Writable { upper: dir.join("upper"), work: dir.join("work") };
     let durability =
         if record.host_config.auto_remove { Durability::Volatile } else { Durability::default() };
-    parts.images.snapshots().mount(&record.chain, &writable, &target, MountOptions { durability })?;
+    mount_at(parts, record, &target, durability)?;
     Ok(target)
+}
+
+/// Mounts the root of a container that does not run, for a thread in a mount namespace of its own that ends soon.
+/// Volatile: unmounting it must not sync the whole file system, and what is copied is no safer on the host.
+pub(super) fn mount_for_view(parts: &Parts, record: &Record) -> Result<PathBuf, SnapshotError> {
+    let target = parts.paths.roots();
+    let made = fs::create_dir_all(&target);
+    made.map_err(|source| SnapshotError::Mount { target: target.clone(), source })?;
+    mount_at(parts, record, &target, Durability::Volatile)?;
+    Ok(target)
+}
+
+fn mount_at(
+    parts: &Parts,
+    record: &Record,
+    target: &Path,
+    durability: Durability,
+) -> Result<(), SnapshotError> {
+    let dir = parts.paths.container(&record.id);
+    let writable = Writable { upper: dir.join("upper"), work: dir.join("work") };
+    parts.images.snapshots().mount(&record.chain, &writable, target, MountOptions { durability })
 }
 
 /// What to show at the mount at place `number` of the record.

@@ -164,8 +164,12 @@ impl Owner {
         self.publish();
         self.await_attaching().await;
         let attachments = self.take_waiting();
-        let effect = launch::run(self.parts.clone(), self.now.clone(), attachments);
-        let mut effect = Box::pin(effect);
+        let (files, parts, now) = (self.shared.files.clone(), self.parts.clone(), self.now.clone());
+        let mut effect = Box::pin(async move {
+            // Until it runs, nobody else may mount its root.
+            let held = files.write_owned().await;
+            launch::run(parts, now, attachments).await.map(|launched| (launched, held))
+        });
         let outcome = loop {
             tokio::select! {
                 biased;
@@ -180,7 +184,7 @@ impl Owner {
         };
         drop(effect);
         match outcome {
-            Ok(launched) => self.launched(launched).await,
+            Ok((launched, _held)) => self.launched(launched).await,
             Err(Interrupted::Failed(error)) => Err(self.launch_failed(error).await),
             Err(Interrupted::By(urgent)) => {
                 let message = "the start was interrupted by a kill or a removal".to_owned();

@@ -92,7 +92,7 @@ fn shared(parts: &Parts, record: &Record) -> Result<BTreeMap<&'static str, PathB
     Ok(shared)
 }
 
-fn files(parts: &Parts, record: &Record) -> Vec<(&'static str, PathBuf)> {
+pub(super) fn files(parts: &Parts, record: &Record) -> Vec<(&'static str, PathBuf)> {
     let owner = match record.host_config.network_mode.strip_prefix("container:") {
         Some(target) => {
             parts.containers.resolve(target).map_or_else(|_| record.id.clone(), |h| h.id().clone())

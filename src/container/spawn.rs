@@ -79,6 +79,7 @@ fn spawn(parts: &Arc<Parts>, now: Published, start: Start) -> Handle {
         urgent: urgent_in,
         streams: Mutex::new(Streams::Waiting(vec![])),
         attaching: tokio::sync::RwLock::default(),
+        files: Arc::default(),
         execs: Mutex::new(BTreeMap::new()),
     });
     let owner = Owner {

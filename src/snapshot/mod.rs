@@ -14,6 +14,7 @@
 
 mod apply;
 mod chain;
+mod changes;
 pub mod decompress;
 mod mounts;
 mod pack;
@@ -22,11 +23,13 @@ mod store;
 mod trash;
 mod writer;
 
+pub use apply::{Extraction, Overwrite, Owner};
 pub use chain::{ChainId, chain_ids};
+pub use changes::{Change, ChangeKind};
 pub use mounts::{MountOptions, Writable, unmount};
-pub use pack::{Marks, pack};
+pub use pack::{Marks, pack, pack_object};
 pub use store::{LayerInfo, Snapshots};
-pub use writer::{Applied, LayerWriter};
+pub use writer::{Applied, LayerWriter, extract};
 
 pub use crate::base::sys::overlay::Durability;
 
@@ -63,6 +66,18 @@ pub enum SnapshotError {
     TooManyEntries {
         /// The limit.
         limit: u64,
+    },
+    /// A directory in the place of something else, or the other way round, where that is not wished.
+    #[error("cannot overwrite {there} \"{}\" with {new} \"{}\"", path.display(), target.display())]
+    Overwrite {
+        /// What is there.
+        there: &'static str,
+        /// Where.
+        path: PathBuf,
+        /// What the archive has.
+        new: &'static str,
+        /// The directory that is unpacked to.
+        target: PathBuf,
     },
     /// Unpacking an entry failed.
     #[error("unpacking {path:?}: {source}")]

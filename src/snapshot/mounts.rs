@@ -64,7 +64,7 @@ pub fn unmount(target: &Path) -> Result<(), SnapshotError> {
 
 impl Store {
     /// The directories to mount, the base first.
-    fn stack(&self, layers: &[ChainId]) -> Result<Vec<PathBuf>, SnapshotError> {
+    pub(super) fn stack(&self, layers: &[ChainId]) -> Result<Vec<PathBuf>, SnapshotError> {
         let known = self.read();
         let mut trees = Vec::with_capacity(layers.len());
         for chain in layers {

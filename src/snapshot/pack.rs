@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::SnapshotError;
-use super::apply::is_whiteout;
+use super::apply::{is_gone, is_whiteout};
 use crate::base::archive::{Device, Entry, Kind, Mtime, Writer};
 use crate::base::sys::root_fs::proc_path;
 
@@ -20,6 +20,9 @@ use crate::base::sys::root_fs::proc_path;
 const MAX_PATH: usize = 4095;
 const CHUNK: usize = 256 * 1024;
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// What was a file a moment ago may be a FIFO by now: O_NONBLOCK, and the kind is asked again.
+const FILE: OFlags = OFlags::RDONLY.union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+const HANDLE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
 /// Whether overlayfs' marks are turned into those of the image format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,28 +35,32 @@ pub enum Marks {
 
 /// Writes the tree below `root`, without an entry for `root` itself, to `sink`. Names are sorted, times are whole
 /// seconds and sockets are left out, as dockerd does; of extended attributes, file capabilities and those of users are
-/// kept. Blocks.
-pub fn pack<W: Write>(root: &Path, marks: Marks, sink: W) -> Result<W, SnapshotError> {
-    let failed = |path: &[u8], source| {
-        let path = root.join(OsStr::from_bytes(path));
-        SnapshotError::Store { action: "archiving", path, source }
-    };
-    let dir = fs::open(root, DIR, Mode::empty()).map_err(|e| failed(b"", e.into()))?;
-    let mut packer = Packer {
-        writer: Writer::new(sink),
-        marks,
-        path: Vec::new(),
-        linked: HashMap::new(),
-        buffer: vec![0; CHUNK].into(),
-    };
+/// kept. What `left_out` says yes to is, with all below it; it is asked by paths relative to `root`. Blocks.
+pub fn pack<W: Write>(
+    root: &OwnedFd,
+    marks: Marks,
+    left_out: impl Fn(&[u8], &Stat) -> bool,
+    sink: W,
+) -> Result<W, SnapshotError> {
+    let mut packer = Packer::new(marks, left_out, sink);
     // Of the root only the mark counts.
-    packer.directory(&dir).map_err(|source| failed(&packer.path, source))?;
-    packer.writer.finish().map_err(|source| failed(b"", source))
+    let packed = reopen(root, DIR).and_then(|dir| packer.directory(&dir));
+    packer.finish(packed)
 }
 
-struct Packer<W> {
+/// Writes what `object` (a handle, O_PATH will do) is open on, under the name `name`; a directory with all that is
+/// below it. Otherwise as [`pack`].
+pub fn pack_object<W: Write>(object: &OwnedFd, name: &[u8], sink: W) -> Result<W, SnapshotError> {
+    let mut packer = Packer::new(Marks::Plain, |_, _| false, sink);
+    packer.path = name.to_vec();
+    let packed = packer.object(object);
+    packer.finish(packed)
+}
+
+struct Packer<W, F> {
     writer: Writer<W>,
     marks: Marks,
+    left_out: F,
     /// Of the entry at hand, relative to the root.
     path: Vec<u8>,
     /// Files with several names, by device and inode: the first name that was written.
@@ -61,7 +68,19 @@ struct Packer<W> {
     buffer: Box<[u8]>,
 }
 
-impl<W: Write> Packer<W> {
+impl<W: Write, F: Fn(&[u8], &Stat) -> bool> Packer<W, F> {
+    fn new(marks: Marks, left_out: F, sink: W) -> Self {
+        let (writer, buffer) = (Writer::new(sink), vec![0; CHUNK].into());
+        Self { writer, marks, left_out, path: Vec::new(), linked: HashMap::new(), buffer }
+    }
+
+    /// Ends the archive; on errors `path` is where they happened.
+    fn finish(self, packed: io::Result<()>) -> Result<W, SnapshotError> {
+        let path = PathBuf::from(OsStr::from_bytes(&self.path));
+        let failed = |source| SnapshotError::Store { action: "archiving", path, source };
+        packed.and_then(|()| self.writer.finish()).map_err(failed)
+    }
+
     /// What is in a directory, after its mark. On errors `path` stays where they happened.
     fn directory(&mut self, dir: &OwnedFd) -> io::Result<()> {
         if self.marks == Marks::Convert && is_opaque(dir)? {
@@ -77,7 +96,8 @@ impl<W: Write> Packer<W> {
         names.sort_unstable();
         for name in names {
             let length = self.path.len();
-            if length > 0 {
+            // The root of a container is archived under the name "/".
+            if !matches!(self.path.last(), None | Some(b'/')) {
                 self.path.push(b'/');
             }
             self.path.extend_from_slice(&name);
@@ -85,8 +105,8 @@ impl<W: Write> Packer<W> {
                 return Err(Errno::NAMETOOLONG.into());
             }
             match self.entry(dir.as_fd(), OsStr::from_bytes(&name)) {
-                // Removed since it was listed.
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                // Removed since it was listed, or something else by now.
+                Err(e) if is_gone(&e) => {}
                 other => other?,
             }
             self.path.truncate(length);
@@ -96,15 +116,12 @@ impl<W: Write> Packer<W> {
 
     fn entry(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
         let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if (self.left_out)(&self.path, &stat) {
+            return Ok(());
+        }
         match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Directory => {
-                let dir = fs::openat(parent, name, DIR, Mode::empty())?;
-                let mut entry = self.describe(Kind::Directory, &fs::fstat(&dir)?, dir.as_fd())?;
-                entry.path.push(b'/');
-                self.writer.entry(&entry)?;
-                self.directory(&dir)
-            }
-            FileType::RegularFile => self.file(parent, name),
+            FileType::Directory => self.subdirectory(&fs::openat(parent, name, DIR, Mode::empty())?),
+            FileType::RegularFile => self.file(&fs::openat(parent, name, FILE, Mode::empty())?),
             FileType::CharacterDevice if self.marks == Marks::Convert && is_whiteout(&stat) => {
                 let directory = self.path.len().saturating_sub(name.len() + 1);
                 let path = self.path.split_off(directory);
@@ -112,19 +129,35 @@ impl<W: Write> Packer<W> {
                 self.path.extend_from_slice(&path);
                 marked
             }
-            FileType::Symlink => self.other(parent, name, Kind::Symlink),
-            FileType::CharacterDevice => self.other(parent, name, Kind::CharDevice),
-            FileType::BlockDevice => self.other(parent, name, Kind::BlockDevice),
-            FileType::Fifo => self.other(parent, name, Kind::Fifo),
-            _ => Ok(()),
+            _ => self.other(&fs::openat(parent, name, HANDLE, Mode::empty())?),
         }
     }
 
-    fn file(&mut self, parent: BorrowedFd<'_>, name: &OsStr) -> io::Result<()> {
-        // What was a file a moment ago may be a FIFO by now: O_NONBLOCK, and the kind is asked again.
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = fs::openat(parent, name, flags, Mode::empty())?;
-        let stat = fs::fstat(&file)?;
+    /// What a handle is open on.
+    fn object(&mut self, object: &OwnedFd) -> io::Result<()> {
+        match FileType::from_raw_mode(fs::fstat(object)?.st_mode) {
+            FileType::Directory => self.subdirectory(&reopen(object, DIR)?),
+            // By its own handle: nothing can take the file's place.
+            FileType::RegularFile => {
+                let flags = FILE.difference(OFlags::NOFOLLOW);
+                self.file(&fs::open(proc_path(object), flags, Mode::empty())?)
+            }
+            _ => self.other(object),
+        }
+    }
+
+    /// A directory's own entry, and what is in it.
+    fn subdirectory(&mut self, dir: &OwnedFd) -> io::Result<()> {
+        let mut entry = self.describe(Kind::Directory, &fs::fstat(dir)?, dir.as_fd())?;
+        if !entry.path.ends_with(b"/") {
+            entry.path.push(b'/');
+        }
+        self.writer.entry(&entry)?;
+        self.directory(dir)
+    }
+
+    fn file(&mut self, file: &OwnedFd) -> io::Result<()> {
+        let stat = fs::fstat(file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Errno::NOENT.into());
         }
@@ -136,7 +169,7 @@ impl<W: Write> Packer<W> {
         let mut left = entry.size;
         while left > 0 {
             let wanted = usize::try_from(left).map_or(CHUNK, |left| left.min(CHUNK));
-            let length = rustix::io::read(&file, &mut self.buffer[..wanted])?;
+            let length = rustix::io::read(file, &mut self.buffer[..wanted])?;
             if length == 0 {
                 break;
             }
@@ -146,13 +179,19 @@ impl<W: Write> Packer<W> {
         Ok(())
     }
 
-    fn other(&mut self, parent: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> io::Result<()> {
-        let handle =
-            fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-        let stat = fs::fstat(&handle)?;
+    /// What has no data: links, devices, FIFOs. Sockets are left out.
+    fn other(&mut self, handle: &OwnedFd) -> io::Result<()> {
+        let stat = fs::fstat(handle)?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => Kind::Symlink,
+            FileType::CharacterDevice => Kind::CharDevice,
+            FileType::BlockDevice => Kind::BlockDevice,
+            FileType::Fifo => Kind::Fifo,
+            _ => return Ok(()),
+        };
         let mut entry = self.describe(kind, &stat, handle.as_fd())?;
         if kind == Kind::Symlink {
-            entry.link = fs::readlinkat(&handle, "", Vec::new())?.into_bytes();
+            entry.link = fs::readlinkat(handle, "", Vec::new())?.into_bytes();
         }
         self.is_another_name(&mut entry, &stat);
         self.writer.entry(&entry)
@@ -218,6 +257,10 @@ impl<W: Write> Packer<W> {
     }
 }
 
+fn reopen(directory: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
+    Ok(fs::openat(directory, ".", flags, Mode::empty())?)
+}
+
 /// File capabilities and users' own attributes. By path, because handles on links and devices take no other call.
 fn xattrs(path: &PathBuf) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let length = match fs::listxattr_query(path) {
@@ -242,7 +285,7 @@ fn xattrs(path: &PathBuf) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     Ok(found)
 }
 
-fn is_opaque(dir: &OwnedFd) -> io::Result<bool> {
+pub(super) fn is_opaque(dir: &OwnedFd) -> io::Result<bool> {
     let mut value = [0; 2];
     match fs::fgetxattr(dir, "trusted.overlay.opaque", &mut value[..]) {
         Ok(length) => Ok(value[..length] == *b"y"),

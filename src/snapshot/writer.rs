@@ -1,7 +1,7 @@
 //! Building one layer: unpacked under a name nobody looks at, then renamed into place.
 
 use std::ffi::OsStr;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use std::sync::Arc;
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{Mode, OFlags};
 
-use super::apply::{Unpacked, copy_attributes, unpack};
+use super::apply::{Extraction, Unpacked, copy_attributes, unpack, unpack_among};
+use super::decompress::{self, Compression};
 use super::pipe::{Pieces, pipe};
 use super::store::{LayerInfo, Store};
 use super::{ChainId, SnapshotError};
@@ -17,6 +18,9 @@ use crate::base::archive::Reader;
 use crate::base::digest::Digest;
 use crate::base::sys::root_fs::Root;
 use crate::crash_point;
+
+/// What igzip likes to write to at once.
+const PIECE: usize = 256 * 1024;
 
 /// What [`LayerWriter::apply`] unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,17 +135,50 @@ fn set_mode(path: &Path, mode: u32) -> std::io::Result<()> {
 
 /// The unpacking thread: what it changes of itself ends with it.
 fn unpack_all(root: Root, pieces: Pieces) -> Result<Unpacked, SnapshotError> {
-    let own = |source: nix::Error| SnapshotError::Store {
-        action: "preparing to unpack in",
-        path: PathBuf::from("fs"),
-        source: source.into(),
-    };
-    // A file system context of its own, so that the umask is this thread's only.
-    unshare(CloneFlags::CLONE_FS).map_err(own)?;
-    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    drop_umask()?;
     let mut reader = Reader::new(pieces);
     let unpacked = unpack(root, &mut reader)?;
     // What follows the end mark belongs to the digest: let it through.
     std::io::copy(&mut reader.into_source(), &mut std::io::sink()).map_err(SnapshotError::Source)?;
     Ok(unpacked)
+}
+
+/// Unpacks `archive`, compressed or not, among the files of `root`. Its first piece must tell how it is compressed:
+/// four bytes, if there are as many. All of it is read, also what follows the end mark. Blocks.
+pub fn extract(
+    root: Root,
+    how: &Extraction,
+    mut archive: impl BufRead + Send,
+) -> Result<(), SnapshotError> {
+    let compression = Compression::sniff(archive.fill_buf().map_err(SnapshotError::Source)?);
+    if compression == Compression::None {
+        return on_own_thread(|| extract_plain(root, how, archive));
+    }
+    let plain = decompress::reader(compression, archive).map_err(SnapshotError::Source)?;
+    on_own_thread(|| extract_plain(root, how, BufReader::with_capacity(PIECE, plain)))
+}
+
+fn extract_plain(root: Root, how: &Extraction, archive: impl BufRead) -> Result<(), SnapshotError> {
+    drop_umask()?;
+    let mut reader = Reader::new(archive);
+    unpack_among(root, how, &mut reader)?;
+    std::io::copy(&mut reader.into_source(), &mut std::io::sink()).map_err(SnapshotError::Source)?;
+    Ok(())
+}
+
+fn on_own_thread<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        scope.spawn(work).join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+/// Gives this thread a file system context of its own, so that the umask is this thread's only.
+fn drop_umask() -> Result<(), SnapshotError> {
+    unshare(CloneFlags::CLONE_FS).map_err(|source| SnapshotError::Store {
+        action: "preparing to unpack in",
+        path: PathBuf::from("fs"),
+        source: source.into(),
+    })?;
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    Ok(())
 }

@@ -200,6 +200,15 @@ impl Volumes {
         Ok(volume.mountpoint.clone())
     }
 
+    /// Makes a volume's content visible to a thread with a mount namespace of its own, in which its file system is
+    /// mounted if it has one that is not mounted yet. Returns its directory.
+    pub fn show(&self, name: &str) -> Result<PathBuf, VolumeError> {
+        let volume = self.get(name)?;
+        self.make_available(&volume)
+            .map_err(|source| VolumeError::Mount { name: name.to_owned(), source })?;
+        Ok(volume.mountpoint.clone())
+    }
+
     /// What is remembered of a mount may be from before the machine was started: what is there counts.
     fn make_available(&self, volume: &Volume) -> io::Result<()> {
         if !volume.needs_mount() || mount::is_mount_point(&volume.mountpoint)? {

@@ -2,6 +2,7 @@
 
 pub mod container;
 pub mod event;
+pub mod files;
 pub mod image;
 pub mod info;
 pub mod log;

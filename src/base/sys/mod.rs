@@ -19,4 +19,5 @@ pub mod sealed;
 pub mod socket;
 pub mod socket_at;
 pub mod spawn;
+pub mod tree;
 pub mod writeback;

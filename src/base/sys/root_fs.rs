@@ -22,6 +22,11 @@ impl Root {
         Ok(Self(fs::open(path, flags, Mode::empty())?))
     }
 
+    /// Another handle on the same directory.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        Ok(Self(self.0.try_clone()?))
+    }
+
     /// Opens what `path` names inside the root. `O_CLOEXEC` is added.
     pub fn open_in(&self, path: &Path, flags: OFlags, mode: Mode) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;

@@ -5,9 +5,10 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::fs::{self, AtFlags, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
+use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
+use super::Owner;
 use crate::base::archive::{Entry, Kind, Mtime};
 use crate::base::sys::root_fs::proc_path;
 
@@ -22,13 +23,28 @@ pub(super) struct Attributes {
     gid: u32,
     mtime: Mtime,
     xattrs: Vec<(Vec<u8>, Vec<u8>)>,
+    place: Place,
+}
+
+/// Where files are made.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// In a tree of our own: what is made has root as its owner and the mode it was made with.
+    Prepared,
+    /// Among files of others: directories may be there already, and those that are may pass their group or access
+    /// control lists on. The owner, if given, is in the place of the archive's.
+    Foreign(Option<Owner>),
 }
 
 impl Attributes {
-    pub(super) fn of(entry: &Entry) -> Self {
+    pub(super) fn of(entry: &Entry, place: Place) -> Self {
         let foreign = |name: &[u8]| !OVERLAY.iter().any(|prefix| name.starts_with(prefix));
         let xattrs = entry.xattrs.iter().filter(|(name, _)| foreign(name)).cloned().collect();
-        Self { mode: entry.mode, uid: entry.uid, gid: entry.gid, mtime: entry.mtime, xattrs }
+        let Owner { uid, gid } = match place {
+            Place::Foreign(Some(owner)) => owner,
+            Place::Foreign(None) | Place::Prepared => Owner { uid: entry.uid, gid: entry.gid },
+        };
+        Self { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs, place }
     }
 
     /// On a file that was created by root with the lower nine bits of the mode.
@@ -36,7 +52,7 @@ impl Attributes {
         if self.is_owned() {
             fs::fchown(file, Some(self.uid()), Some(self.gid()))?;
         }
-        if self.mode & 0o7000 != 0 {
+        if self.mode & 0o7000 != 0 || self.is_foreign() {
             fs::fchmod(file, Mode::from_raw_mode(self.mode))?;
         }
         for (name, value) in &self.xattrs {
@@ -50,7 +66,7 @@ impl Attributes {
         if self.is_owned() {
             fs::fchown(directory, Some(self.uid()), Some(self.gid()))?;
         }
-        if self.mode != 0o755 {
+        if self.mode != 0o755 || self.is_foreign() {
             fs::fchmod(directory, Mode::from_raw_mode(self.mode))?;
         }
         for (name, value) in &self.xattrs {
@@ -65,15 +81,18 @@ impl Attributes {
         if self.is_owned() {
             fs::chownat(parent, name, Some(self.uid()), Some(self.gid()), nofollow)?;
         }
-        // A link has no mode. What is made here is no link, so following makes no difference.
-        if kind != Kind::Symlink && self.mode & 0o7000 != 0 {
-            fs::chmodat(parent, name, Mode::from_raw_mode(self.mode), AtFlags::empty())?;
-        }
-        if !self.xattrs.is_empty() {
+        // A link has no mode.
+        let has_mode = kind != Kind::Symlink && (self.mode & 0o7000 != 0 || self.is_foreign());
+        if has_mode || !self.xattrs.is_empty() {
             let handle =
                 fs::openat(parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
             let path = proc_path(&handle);
-            for (name, value) in &self.xattrs {
+            // By the handle: in a container something else may have the name by now, even a link out of it.
+            let is_link = FileType::from_raw_mode(fs::fstat(&handle)?.st_mode) == FileType::Symlink;
+            if has_mode && !is_link {
+                fs::chmod(&path, Mode::from_raw_mode(self.mode))?;
+            }
+            for (name, value) in self.xattrs.iter().filter(|_| is_link == (kind == Kind::Symlink)) {
                 tolerate(fs::setxattr(&path, name.as_slice(), value, XattrFlags::empty()), name)?;
             }
         }
@@ -81,7 +100,11 @@ impl Attributes {
     }
 
     fn is_owned(&self) -> bool {
-        self.uid != 0 || self.gid != 0
+        self.uid != 0 || self.gid != 0 || self.is_foreign()
+    }
+
+    fn is_foreign(&self) -> bool {
+        matches!(self.place, Place::Foreign(_))
     }
 
     fn uid(&self) -> Uid {

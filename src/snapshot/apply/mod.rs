@@ -1,6 +1,7 @@
-//! Makes the files of a layer from its archive. The archive is hostile until proven otherwise: every name is resolved
-//! inside the layer's directory by the kernel, nothing that exists is ever opened for writing, and no entry is
-//! resolved by a path once its directory is open.
+//! Makes files from an archive: those of a layer in a directory of its own, or any in a directory of a container. The
+//! archive is hostile until proven otherwise, and so is whoever changes the container's files meanwhile: every name is
+//! resolved inside the layer's or container's root by the kernel, nothing that exists is ever opened for writing, and
+//! no entry is resolved by a path once its directory is open.
 //!
 //! Must run on a thread whose umask is 0: modes are then right at creation and cost no call of their own.
 
@@ -14,11 +15,12 @@ use std::io::{self, BufRead};
 use std::ops::Bound;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{self, AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use self::attributes::Attributes;
+use self::attributes::{Attributes, Place};
 use self::name::{Meaning, clean, meaning, split};
 use self::parents::{Missing, Parents};
 use super::SnapshotError;
@@ -48,23 +50,50 @@ pub(super) struct Unpacked {
     pub opaque_root: bool,
 }
 
-/// Unpacks all entries of `reader` into `root`, which must be empty.
-pub(super) fn unpack<R: BufRead>(root: Root, reader: &mut Reader<R>) -> Result<Unpacked, SnapshotError> {
-    let mut unpacker = Unpacker {
-        parents: Parents::new(root),
-        directories: BTreeMap::new(),
-        implied: BTreeSet::from([Vec::new()]),
-        entries: 0,
-        unpacked: Unpacked::default(),
-    };
-    while let Some(entry) = reader.next_entry()? {
-        unpacker.entry(&entry, reader)?;
-    }
-    unpacker.finish()
+/// How an archive is unpacked among what is there already.
+#[derive(Debug, Clone)]
+pub struct Extraction {
+    /// The directory in the root that entries are named from; symbolic links on the way are followed.
+    pub target: PathBuf,
+    pub overwrite: Overwrite,
+    /// Who gets the files; as the archive says if absent.
+    pub owner: Option<Owner>,
 }
 
-struct Unpacker {
+/// What an entry may take the place of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overwrite {
+    /// Anything; only a directory among directories is kept.
+    Anything,
+    /// Directories of directories, others of others; else the archive is refused.
+    SameKind,
+}
+
+/// An owner of files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+}
+
+/// Unpacks all entries of a layer into `root`, which must be empty.
+pub(super) fn unpack<R: BufRead>(root: Root, reader: &mut Reader<R>) -> Result<Unpacked, SnapshotError> {
+    Unpacker::new(root, None).unpack(reader)
+}
+
+/// Unpacks all entries somewhere in `root`. Names of whiteouts are names like others.
+pub(super) fn unpack_among<R: BufRead>(
+    root: Root,
+    how: &Extraction,
+    reader: &mut Reader<R>,
+) -> Result<(), SnapshotError> {
+    Unpacker::new(root, Some(how)).unpack(reader).map(drop)
+}
+
+struct Unpacker<'a> {
     parents: Parents,
+    /// Absent for a layer.
+    among: Option<&'a Extraction>,
     /// Set at the end: a directory's own time changes with each entry made in it, and its mode, owner and default
     /// ACL would pass on to them.
     directories: BTreeMap<Vec<u8>, Attributes>,
@@ -80,12 +109,39 @@ enum Before {
     Other,
 }
 
-impl Unpacker {
+impl<'a> Unpacker<'a> {
+    fn new(root: Root, among: Option<&'a Extraction>) -> Self {
+        Self {
+            parents: Parents::new(root),
+            among,
+            directories: BTreeMap::new(),
+            implied: BTreeSet::from([Vec::new()]),
+            entries: 0,
+            unpacked: Unpacked::default(),
+        }
+    }
+
+    fn unpack<R: BufRead>(mut self, reader: &mut Reader<R>) -> Result<Unpacked, SnapshotError> {
+        while let Some(entry) = reader.next_entry()? {
+            self.entry(&entry, reader)?;
+        }
+        self.finish()
+    }
+
     fn entry<R: BufRead>(&mut self, entry: &Entry, reader: &mut Reader<R>) -> Result<(), SnapshotError> {
         self.count(1)?;
-        let path = clean(&entry.path)?;
+        let path = self.place(&entry.path)?;
         let (dir, _) = split(&path);
-        let done = match meaning(&path)? {
+        let meaning = match self.among {
+            None => meaning(&path)?,
+            // The directory itself stays as it is.
+            Some(_) if clean(&entry.path)?.is_empty() => Meaning::Ignored,
+            Some(how) => {
+                self.refuse_overwriting(how, &path, entry)?;
+                Meaning::Entry(split(&path).1)
+            }
+        };
+        let done = match meaning {
             Meaning::Ignored => Ok(()),
             Meaning::Root => return self.root_entry(entry),
             Meaning::Opaque => self.opaque(dir),
@@ -100,6 +156,48 @@ impl Unpacker {
         };
         done.map_err(|source| unpack_error(entry, source))?;
         self.note_implied()
+    }
+
+    /// Where a name of the archive is in the root.
+    fn place(&self, name: &[u8]) -> Result<Vec<u8>, SnapshotError> {
+        let name = clean(name)?;
+        match self.among.map(|how| how.target.as_os_str().as_bytes()) {
+            None => Ok(name),
+            Some(target) => clean(&[target, b"/", &name].concat()),
+        }
+    }
+
+    fn refuse_overwriting(
+        &mut self,
+        how: &Extraction,
+        path: &[u8],
+        entry: &Entry,
+    ) -> Result<(), SnapshotError> {
+        if how.overwrite == Overwrite::Anything {
+            return Ok(());
+        }
+        let (dir, name) = split(path);
+        let there = match self.parents.enter(dir, Missing::Fail) {
+            Ok(parent) => fs::statat(parent, OsStr::from_bytes(name), AtFlags::SYMLINK_NOFOLLOW),
+            // Nothing to overwrite, or for the unpacking itself to complain about.
+            Err(_) => return Ok(()),
+        };
+        let Ok(there) = there else { return Ok(()) };
+        let kind = |is_dir| if is_dir { "directory" } else { "non-directory" };
+        let there = kind(FileType::from_raw_mode(there.st_mode) == FileType::Directory);
+        let new = kind(entry.kind == Kind::Directory);
+        if there == new {
+            return Ok(());
+        }
+        let path = Path::new("/").join(OsStr::from_bytes(path));
+        Err(SnapshotError::Overwrite { there, path, new, target: how.target.clone() })
+    }
+
+    fn attributes(&self, entry: &Entry) -> Attributes {
+        match self.among {
+            None => Attributes::of(entry, Place::Prepared),
+            Some(how) => Attributes::of(entry, Place::Foreign(how.owner)),
+        }
     }
 
     fn count(&mut self, entries: usize) -> Result<(), SnapshotError> {
@@ -123,7 +221,7 @@ impl Unpacker {
             return Err(SnapshotError::Entry { path: entry.display(), reason });
         }
         self.implied.remove(&[][..]);
-        self.directories.insert(Vec::new(), Attributes::of(entry));
+        self.directories.insert(Vec::new(), Attributes::of(entry, Place::Prepared));
         Ok(())
     }
 
@@ -150,9 +248,10 @@ impl Unpacker {
     fn directory(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
         self.unpacked.usage += ALLOCATION;
         let (dir, name) = split(path);
+        // Among the files of others nobody may look into it before it gets its own mode.
+        let mode = Mode::from_raw_mode(if self.among.is_some() { entry.mode & 0o700 } else { 0o755 });
         let parent = self.parents.enter(dir, Missing::Create)?;
         let name = OsStr::from_bytes(name);
-        let mode = Mode::from_raw_mode(0o755);
         match fs::mkdirat(parent, name, mode) {
             Err(Errno::EXIST) => {
                 let stat = fs::statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -167,7 +266,8 @@ impl Unpacker {
             other => other?,
         }
         self.implied.remove(path);
-        self.directories.insert(path.to_vec(), Attributes::of(entry));
+        let attributes = self.attributes(entry);
+        self.directories.insert(path.to_vec(), attributes);
         Ok(())
     }
 
@@ -193,7 +293,7 @@ impl Unpacker {
                 segments.iter().map(|segment| segment.length.next_multiple_of(ALLOCATION)).sum()
             }
         };
-        Attributes::of(entry).set_on_new_file(&file).map_err(failed)
+        self.attributes(entry).set_on_new_file(&file).map_err(failed)
     }
 
     fn symlink(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
@@ -219,12 +319,13 @@ impl Unpacker {
 
     fn set_by_name(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
         let (dir, name) = split(path);
+        let attributes = self.attributes(entry);
         let parent = self.parents.enter(dir, Missing::Fail)?;
-        Attributes::of(entry).set_on_new_name(parent, OsStr::from_bytes(name), entry.kind)
+        attributes.set_on_new_name(parent, OsStr::from_bytes(name), entry.kind)
     }
 
     fn hard_link(&mut self, path: &[u8], entry: &Entry) -> Result<(), SnapshotError> {
-        let target = clean(&entry.link)?;
+        let target = self.place(&entry.link)?;
         let (target_dir, target_name) = split(&target);
         if target == path {
             return Ok(());
@@ -353,7 +454,7 @@ fn write_at(file: &OwnedFd, mut offset: u64, mut bytes: &[u8]) -> io::Result<()>
     Ok(())
 }
 
-fn is_gone(error: &io::Error) -> bool {
+pub(super) fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
         || error.raw_os_error() == Some(libc::ELOOP)
 }

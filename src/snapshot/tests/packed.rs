@@ -1,14 +1,19 @@
 //! Layers made from what a container changed.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 
 use super::archives::{Archive, Bench};
 use super::mounted::{Place, in_own_mounts, names, stack};
 use crate::base::archive::{Kind, Reader};
 use crate::base::digest::Digest;
-use crate::snapshot::{Marks, pack};
+use crate::snapshot::{ChangeKind, Marks, SnapshotError, pack};
+
+fn pack_all(root: &Path, marks: Marks) -> Result<Vec<u8>, SnapshotError> {
+    pack(&File::open(root).unwrap().into(), marks, |_, _| false, Vec::new())
+}
 
 #[test]
 fn a_containers_changes_give_the_same_tree_as_a_layer() {
@@ -28,7 +33,7 @@ fn a_containers_changes_give_the_same_tree_as_a_layer() {
         fs::set_permissions(root.join("kept/b"), fs::Permissions::from_mode(0o4711)).unwrap();
         let _socket = UnixListener::bind(root.join("socket")).unwrap();
 
-        let diff = pack(&place.writable().upper, Marks::Convert, Vec::new()).unwrap();
+        let diff = pack_all(&place.writable().upper, Marks::Convert).unwrap();
         let (layer, _) = bench.try_layer(&diff, &layers).unwrap();
         layers.push(layer);
         let copy = Place::new();
@@ -45,9 +50,9 @@ fn a_containers_changes_give_the_same_tree_as_a_layer() {
 fn the_same_tree_always_gives_the_same_archive() {
     let bench = Bench::new();
     let tree = bench.unpack(Archive::new().dir("b/").file("b/z", b"1").file("b/a", b"2").file("a", b""));
-    let digest = || Digest::of(&pack(&tree, Marks::Plain, Vec::new()).unwrap());
+    let digest = || Digest::of(&pack_all(&tree, Marks::Plain).unwrap());
     assert_eq!(digest(), digest());
-    let archive = pack(&tree, Marks::Plain, Vec::new()).unwrap();
+    let archive = pack_all(&tree, Marks::Plain).unwrap();
     let mut reader = Reader::new(archive.as_slice());
     let mut paths = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
@@ -72,7 +77,7 @@ fn marks_and_capabilities_are_written_as_the_image_format_has_them() {
         .pax(&records)
         .file("d/ping", b"#!");
     let tree = bench.unpack(archive);
-    let archive = pack(&tree, Marks::Convert, Vec::new()).unwrap();
+    let archive = pack_all(&tree, Marks::Convert).unwrap();
     let mut reader = Reader::new(archive.as_slice());
     let mut found = Vec::new();
     while let Some(entry) = reader.next_entry().unwrap() {
@@ -91,4 +96,65 @@ fn marks_and_capabilities_are_written_as_the_image_format_has_them() {
             (".wh.top".to_owned(), none()),
         ]
     );
+}
+
+#[test]
+fn changes_are_what_the_container_did_to_the_image() {
+    in_own_mounts(|| {
+        let (bench, place) = (Bench::new(), Place::new());
+        let below = Archive::new()
+            .dir("etc/")
+            .file("etc/a", b"1")
+            .file("etc/b", b"2")
+            .dir("gone/")
+            .file("gone/x", b"3")
+            .dir("again/")
+            .file("again/old", b"4")
+            .file("again/kept", b"5")
+            .file("was-file", b"6")
+            .dir("same/")
+            .file("same/x", b"7");
+        let above = Archive::new().dir("etc/").file("etc/.wh.b", b"").file("etc/c", b"8");
+        let layers = stack(&bench, [below, above]);
+        let root = place.mount(&bench, &layers);
+        let path = |name: &str| root.join(name);
+        fs::write(path("etc/a"), "other").unwrap();
+        // Of the image's own whiteout nothing is told, of what comes in its place it is new.
+        fs::write(path("etc/b"), "new").unwrap();
+        fs::remove_file(path("etc/c")).unwrap();
+        fs::remove_dir_all(path("gone")).unwrap();
+        fs::remove_dir_all(path("again")).unwrap();
+        fs::create_dir(path("again")).unwrap();
+        fs::write(path("again/kept"), "changed").unwrap();
+        fs::write(path("again/new"), "").unwrap();
+        fs::remove_file(path("was-file")).unwrap();
+        fs::create_dir(path("was-file")).unwrap();
+        // Copied up and put back: the directory's time is no change.
+        fs::write(path("same/temporary"), "").unwrap();
+        fs::remove_file(path("same/temporary")).unwrap();
+        fs::create_dir_all(path("proc/left")).unwrap();
+        fs::create_dir_all(path("sys")).unwrap();
+
+        let left_out = |path: &[u8], _: &rustix::fs::Stat| matches!(path, b"proc" | b"sys");
+        let changes = bench.snapshots.changes(&layers, &place.writable().upper, left_out).unwrap();
+        let changes: Vec<_> =
+            changes.into_iter().map(|change| (change.kind, String::from_utf8(change.path).unwrap())).collect();
+        let expected = [
+            (ChangeKind::Modified, "/again"),
+            (ChangeKind::Modified, "/again/kept"),
+            (ChangeKind::Added, "/again/new"),
+            (ChangeKind::Deleted, "/again/old"),
+            (ChangeKind::Modified, "/etc"),
+            (ChangeKind::Modified, "/etc/a"),
+            (ChangeKind::Added, "/etc/b"),
+            (ChangeKind::Deleted, "/etc/c"),
+            (ChangeKind::Deleted, "/gone"),
+            (ChangeKind::Modified, "/proc"),
+            (ChangeKind::Added, "/proc/left"),
+            (ChangeKind::Modified, "/was-file"),
+        ];
+        assert_eq!(changes, expected.map(|(kind, path)| (kind, path.to_owned())));
+        let untouched = bench.snapshots.changes(&layers, &place.root().join("missing"), |_, _| false).unwrap();
+        assert_eq!(untouched, []);
+    });
 }

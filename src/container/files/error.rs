@@ -1,0 +1,42 @@
+//! What can go wrong with a container's files, in dockerd's words.
+
+use std::io;
+
+use crate::base::id::ContainerId;
+use crate::container::users::UserError;
+use crate::snapshot::SnapshotError;
+use crate::volume::VolumeError;
+
+/// Why a container's files cannot be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FilesError {
+    #[error("Could not find the file {path} in container {container}")]
+    NotFound { path: String, container: String },
+    #[error("extraction point is not a directory")]
+    NotADirectory,
+    #[error("container rootfs is marked read-only")]
+    RootReadOnly,
+    #[error("mounted volume is marked read-only")]
+    VolumeReadOnly,
+    #[error("lstat {path}: {}", in_gos_words(*.errno))]
+    Stat { path: String, errno: nix::errno::Errno },
+    /// The container's phase does not allow it.
+    #[error("You cannot {doing} container {id} which is {phase}")]
+    Busy { doing: &'static str, id: ContainerId, phase: &'static str },
+    #[error(transparent)]
+    User(#[from] UserError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Volume(#[from] VolumeError),
+    #[error("preparing the container's files: {0}")]
+    Io(#[from] io::Error),
+    #[error("a worker ended early")]
+    Worker,
+}
+
+/// The kernel's own words, as C libraries have them but in lower case.
+fn in_gos_words(errno: nix::errno::Errno) -> String {
+    let words = errno.desc();
+    words.get(..1).map_or_else(String::new, str::to_lowercase) + words.get(1..).unwrap_or_default()
+}
