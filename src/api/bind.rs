@@ -61,6 +61,7 @@ bind! {
 
         DistributionInspect => distribution::inspect,
 
+        ImageCommit => images::commit,
         ImageCreate => images::create,
         ImageDelete => images::delete,
         ImageHistory => images::history,
@@ -115,7 +116,6 @@ bind! {
         BuildPrune,
         ImageAttestations,
         ImageBuild,
-        ImageCommit,
         ImageGet,
         ImageGetAll,
         ImagePush,

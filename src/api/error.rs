@@ -19,7 +19,7 @@ use crate::container::exec::ExecError;
 use crate::container::files::FilesError;
 use crate::container::state::Refusal;
 use crate::container::{ContainerError, LookupError, NameError, StartFailure};
-use crate::engine::CreateError;
+use crate::engine::{CommitError, CreateError};
 use crate::image::ImageError;
 use crate::network::NetworkError;
 use crate::registry::RegistryError;
@@ -210,6 +210,7 @@ fn image_status(error: &ImageError) -> StatusCode {
         | ImageError::Snapshot(_)
         | ImageError::Database(_)
         | ImageError::Record(_)
+        | ImageError::Pack(_)
         | ImageError::Cancelled
         | ImageError::Worker => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -371,6 +372,17 @@ impl From<CreateError> for ApiError {
             CreateError::Invalid(error) => Self::invalid(error.to_string()),
             CreateError::Volume(error) => error.into(),
             CreateError::Save(_) | CreateError::Worker => Self::internal(error.to_string()),
+        }
+    }
+}
+
+impl From<CommitError> for ApiError {
+    fn from(error: CommitError) -> Self {
+        match error {
+            CommitError::Lookup(error) => error.into(),
+            CommitError::Container(error) => error.into(),
+            CommitError::Files(error) => error.into(),
+            CommitError::Image(error) => error.into(),
         }
     }
 }

@@ -1,11 +1,9 @@
 //! Points in time in parameters: `since` and `until` of streams as Unix time, of filters also as durations and dates.
 
-use std::time::Duration;
-
 use chrono::{DateTime, NaiveDate, NaiveDateTime};
 
 use crate::api::decode::{NumberFault, parse_integer};
-use crate::base::time::Timestamp;
+use crate::base::time::{Timestamp, parse_duration};
 
 /// A text that is no point in time, in Go's words.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,7 +30,7 @@ pub fn unix(text: &str) -> Result<Timestamp, InvalidMoment> {
 
 /// Reads a duration before `now` (`24h`), a date or time (taken as UTC without a zone), or Unix time.
 pub fn before(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {
-    if let Some(duration) = duration(text).filter(|_| text != "0") {
+    if let Some(duration) = parse_duration(text).filter(|_| text != "0") {
         let nanos = i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
         return Ok(Timestamp::from_nanos(now.nanos().saturating_sub(nanos)));
     }
@@ -40,36 +38,6 @@ pub fn before(text: &str, now: Timestamp) -> Result<Timestamp, InvalidMoment> {
         return Ok(time);
     }
     unix(text).map_err(|_| InvalidMoment::Neither(text.to_owned()))
-}
-
-/// A Go duration: `1h30m`, `1.5h`, `300ms`. Negative ones are refused.
-pub fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if rest == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut total = 0.0;
-    while !rest.is_empty() {
-        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
-        let (number, after) = rest.split_at(end);
-        let end = after.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(after.len());
-        let (unit, after) = after.split_at(end);
-        total += number.parse::<f64>().ok()? * seconds_in(unit)?;
-        rest = after;
-    }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(total).ok())?
-}
-
-fn seconds_in(unit: &str) -> Option<f64> {
-    Some(match unit {
-        "ns" => 1e-9,
-        "us" | "µs" | "μs" => 1e-6,
-        "ms" => 1e-3,
-        "s" => 1.0,
-        "m" => 60.0,
-        "h" => 3600.0,
-        _ => return None,
-    })
 }
 
 fn date(text: &str) -> Option<Timestamp> {

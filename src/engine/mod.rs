@@ -1,6 +1,7 @@
 //! Use cases that touch several kinds of objects, and start-up recovery. Holds the parts; never grows into the object
 //! that knows everything.
 
+mod commit;
 mod create;
 pub mod identity;
 mod open;
@@ -22,6 +23,7 @@ use crate::network::{NetworkError, Networks};
 use crate::registry::Registry;
 use crate::volume::{VolumeError, Volumes};
 
+pub use commit::{CommitError, CommitOptions, Pause};
 pub use create::{CreateError, CreateRequest, Created};
 pub use prune::Pruned;
 

@@ -1,5 +1,7 @@
 //! Dockerfile instructions that change how a container is run: `import --change` and later `commit --change`.
 
+mod health;
+
 use std::collections::BTreeMap;
 
 use super::config::RunConfig;
@@ -16,17 +18,39 @@ pub enum InvalidChange {
     Pair(String),
     #[error("Syntax error - a quote is not closed in {0:?}")]
     Quote(String),
+    #[error("Unknown type {0:?} in HEALTHCHECK (try CMD)")]
+    HealthType(String),
+    #[error("Unknown flag: {0}")]
+    HealthFlag(String),
+    #[error("Missing command after HEALTHCHECK CMD")]
+    HealthCommand,
+    #[error("HEALTHCHECK NONE takes no arguments")]
+    HealthNone,
+    #[error("time: invalid duration {0:?}")]
+    Duration(String),
+    #[error("Interval {0:?} cannot be less than 1ms")]
+    ShortDuration(String),
+    #[error("strconv.ParseInt: parsing {0:?}: invalid syntax")]
+    Retries(String),
+    #[error("--retries cannot be negative: {0}")]
+    NegativeRetries(i64),
 }
 
 /// What the instructions make of an empty configuration.
 pub fn apply(changes: &[String]) -> Result<RunConfig, ImageError> {
     let mut config = RunConfig::default();
+    apply_to(&mut config, changes)?;
+    Ok(config)
+}
+
+/// Changes a configuration as the instructions say.
+pub fn apply_to(config: &mut RunConfig, changes: &[String]) -> Result<(), ImageError> {
     for line in
         changes.iter().flat_map(|change| change.lines()).map(str::trim).filter(|line| !line.is_empty())
     {
-        one(&mut config, line).map_err(ImageError::Change)?;
+        one(config, line).map_err(ImageError::Change)?;
     }
-    Ok(config)
+    Ok(())
 }
 
 fn one(config: &mut RunConfig, line: &str) -> Result<(), InvalidChange> {
@@ -54,7 +78,8 @@ fn one(config: &mut RunConfig, line: &str) -> Result<(), InvalidChange> {
         }
         "VOLUME" => config.volumes.extend(json_list(rest).unwrap_or_else(|| words(rest))),
         "USER" => config.user = rest.to_owned(),
-        "WORKDIR" => config.working_dir = rest.to_owned(),
+        "WORKDIR" => config.working_dir = joined(&config.working_dir, rest),
+        "HEALTHCHECK" => config.healthcheck = Some(health::parse(rest)?),
         "STOPSIGNAL" => config.stop_signal = rest.to_owned(),
         "ONBUILD" => config.on_build.push(rest.to_owned()),
         _ => return Err(InvalidChange::Instruction(instruction)),
@@ -63,8 +88,34 @@ fn one(config: &mut RunConfig, line: &str) -> Result<(), InvalidChange> {
 }
 
 fn is_known(instruction: &str) -> bool {
-    ["CMD", "ENTRYPOINT", "ENV", "LABEL", "EXPOSE", "VOLUME", "USER", "WORKDIR", "STOPSIGNAL", "ONBUILD"]
-        .contains(&instruction)
+    const KNOWN: [&str; 11] = [
+        "CMD",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "HEALTHCHECK",
+        "LABEL",
+        "ONBUILD",
+        "STOPSIGNAL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+    ];
+    KNOWN.contains(&instruction)
+}
+
+/// A relative directory is one below the present one.
+fn joined(present: &str, dir: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let all = if dir.starts_with('/') { dir.to_owned() } else { format!("{present}/{dir}") };
+    for part in all.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// A JSON list is the command itself, anything else is for a shell.
@@ -147,6 +198,8 @@ mod tests {
             "WORKDIR /w",
             "STOPSIGNAL SIGINT",
             "ONBUILD RUN x",
+            "WORKDIR sub/../dir",
+            "HEALTHCHECK --interval=1m30s --retries=2 CMD test -f /x",
         ];
         let config = apply(&lines.map(str::to_owned)).unwrap();
         let strings = |list: &[&str]| list.iter().map(|s| (*s).to_owned()).collect::<Vec<_>>();
@@ -156,7 +209,10 @@ mod tests {
         assert_eq!(config.labels["k"], "v");
         assert_eq!(config.exposed_ports.iter().collect::<Vec<_>>(), ["53/udp", "80/tcp"]);
         assert_eq!(config.volumes.len(), 2);
-        assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("1000:1000", "/w"));
+        assert_eq!((config.user.as_str(), config.working_dir.as_str()), ("1000:1000", "/w/dir"));
+        let health = config.healthcheck.unwrap();
+        assert_eq!(health.test, strings(&["CMD-SHELL", "test -f /x"]));
+        assert_eq!((health.interval, health.retries), (90_000_000_000, 2));
         for (line, message) in [
             ("RUN x", "RUN is not a valid change command"),
             ("CMD", "CMD requires at least one argument"),

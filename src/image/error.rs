@@ -6,6 +6,7 @@ use crate::base::digest::Digest;
 use crate::content::ContentError;
 use crate::image::archive::InvalidArchive;
 use crate::image::changes::InvalidChange;
+use crate::image::commit::PackError;
 use crate::registry::RegistryError;
 use crate::registry::manifest::InvalidDocument;
 use crate::registry::platform::InvalidPlatform;
@@ -59,6 +60,8 @@ pub enum ImageError {
     Record(#[source] serde_json::Error),
     #[error(transparent)]
     Change(InvalidChange),
+    #[error(transparent)]
+    Pack(#[from] PackError),
     #[error("a prune operation is already running")]
     PruneRunning,
     #[error("the pull was cancelled")]

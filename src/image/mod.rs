@@ -9,6 +9,7 @@
 pub mod archive;
 pub mod assemble;
 pub mod changes;
+pub mod commit;
 pub mod config;
 pub mod database;
 pub mod error;
@@ -171,15 +172,33 @@ impl Images {
         Ok(id)
     }
 
+    /// The image of a container, which is kept as long as the container even if it has lost its names.
+    pub fn held(&self, id: &Digest, manifest: &Digest) -> Result<Arc<Image>, ImageError> {
+        let state = self.state();
+        let images = state.target(id).map(|target| target.images()).unwrap_or_default();
+        let found = images.into_iter().find(|image| image.manifest.digest == *manifest).cloned();
+        found.ok_or_else(|| not_found(&id.to_string()))
+    }
+
     /// Makes what is in the content store an image: under `name`, or dangling. All blobs have been verified and
     /// committed.
     fn register(&self, target: Descriptor, name: Option<&Reference>) -> Result<Arc<Target>, ImageError> {
+        self.register_child(target, name, None)
+    }
+
+    /// As [`register`](Self::register), for one that was made from `parent`.
+    fn register_child(
+        &self,
+        target: Descriptor,
+        name: Option<&Reference>,
+        parent: Option<Digest>,
+    ) -> Result<Arc<Target>, ImageError> {
         self.contents.sync()?;
         let target = Arc::new(assemble::target(&self.contents, &self.snapshots, &target)?);
         let descriptor = target.descriptor.clone();
         self.change(Some(target.clone()), |state| match name {
-            Some(name) => Ok((state.pointing(name, &descriptor, None), ())),
-            None => Ok((state.keeping(&descriptor, None), ())),
+            Some(name) => Ok((state.pointing(name, &descriptor, parent), ())),
+            None => Ok((state.keeping(&descriptor, parent), ())),
         })?;
         Ok(target)
     }

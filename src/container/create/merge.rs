@@ -10,7 +10,7 @@ use crate::container::oci_spec::{masked_paths, readonly_paths};
 use crate::image::{Healthcheck, RunConfig};
 
 /// The rules of `docker run` on top of an image: the container's own word wins, lists and maps are joined by key.
-pub(super) fn with_image(config: &mut ContainerConfig, image: &RunConfig) {
+pub(in crate::container) fn with_image(config: &mut ContainerConfig, image: &RunConfig) {
     fill(&mut config.user, &image.user);
     fill(&mut config.working_dir, &image.working_dir);
     for port in image.exposed_ports.iter().filter_map(|port| port.parse().ok()) {

@@ -16,6 +16,7 @@ use crate::base::host::Host;
 use crate::image::RunConfig;
 use crate::network::EndpointSettings;
 
+pub(super) use merge::with_image;
 pub use mounts::InvalidMount;
 pub(super) use mounts::clean;
 

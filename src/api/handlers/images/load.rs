@@ -64,7 +64,7 @@ pub async fn import(mut call: Call<params::ImageCreate>, platform: Option<Platfo
     .await
 }
 
-fn name(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
+pub(super) fn name(repository: &str, tag: &str) -> Result<Option<Reference>, ApiError> {
     if repository.is_empty() {
         return Ok(None);
     }

@@ -1,10 +1,12 @@
 //! Operations of the tag Image.
 
+mod commit;
 mod create;
 mod list;
 mod load;
 mod progress;
 
+pub use commit::commit;
 pub use create::create;
 pub use list::{list, prune};
 pub use load::load;
