@@ -5,10 +5,14 @@ use serde_json::json;
 use crate::harness::scenario::scenario;
 
 scenario!(a_committed_image_has_the_container_s_changes_and_runs, |d| {
-    d.sh("docker run --name box -v data:/v busybox sh -c 'echo made >/made; rm /etc/group; echo v >/v/f'").ok();
+    d.sh("docker run --name box -v data:/v busybox sh -c 'echo made >/made; rm /etc/group; echo v >/v/f'")
+        .ok();
     let id = d.sh("docker commit -m note -a me box made:1").ok();
     assert!(id.starts_with("sha256:"), "{id}");
-    assert_eq!(d.sh("docker run --rm made:1 sh -c 'cat /made; ls /etc/group /v 2>/dev/null; true'").ok(), "made");
+    assert_eq!(
+        d.sh("docker run --rm made:1 sh -c 'cat /made; ls /etc/group /v 2>/dev/null; true'").ok(),
+        "made"
+    );
     let image = d.get("/images/made:1/json").expect(200).json();
     assert_eq!((&image["Author"], &image["Comment"]), (&json!("me"), &json!("note")));
     assert_eq!(image["RootFS"]["Layers"].as_array().unwrap().len(), 2);
@@ -43,12 +47,18 @@ scenario!(a_running_container_is_paused_for_a_commit_and_goes_on, |d| {
     d.sh("docker commit box made && docker commit --pause=false box made:2").ok();
     assert_eq!(d.status("box"), "running");
     // The CLI's "now" is a whole second.
-    let seen = d.sh("sleep 1.1; docker events --since 1h --until 0s --filter container=box --format '{{.Action}}'").ok();
-    let seen: Vec<_> = seen.lines().filter(|action| ["pause", "unpause", "commit"].contains(action)).collect();
+    let seen = d
+        .sh("sleep 1.1; docker events --since 1h --until 0s --filter container=box --format '{{.Action}}'")
+        .ok();
+    let seen: Vec<_> =
+        seen.lines().filter(|action| ["pause", "unpause", "commit"].contains(action)).collect();
     assert_eq!(seen.iter().filter(|action| **action == "commit").count(), 2, "{seen:?}");
     assert_eq!(seen.iter().filter(|action| **action == "unpause").count(), 1, "{seen:?}");
     let attributes = d.sh("docker events --since 1h --until 0s --filter event=commit --format '{{json .Actor.Attributes}}' | head -1").ok();
-    assert!(attributes.contains("\"imageRef\":\"made:latest\"") || attributes.contains("\"imageRef\":\"made\""), "{attributes}");
+    assert!(
+        attributes.contains("\"imageRef\":\"made:latest\"") || attributes.contains("\"imageRef\":\"made\""),
+        "{attributes}"
+    );
 });
 
 scenario!(what_cannot_be_committed_is_refused, |d| {
@@ -57,14 +67,18 @@ scenario!(what_cannot_be_committed_is_refused, |d| {
     let bad = d.post("/commit?container=box&changes=RUN%20x", &json!({})).message();
     assert!(bad.to_lowercase().contains("run is not a valid change command"), "{bad}");
     assert!(d.post("/commit?container=box&repo=UPPER", &json!({})).status() >= 400);
-    let made = d.post("/commit?container=box&repo=made", &json!({"Cmd": ["echo", "body"]})).expect(201).json();
+    let made =
+        d.post("/commit?container=box&repo=made", &json!({"Cmd": ["echo", "body"]})).expect(201).json();
     assert!(made["Id"].as_str().unwrap().starts_with("sha256:"));
     assert_eq!(d.sh("docker run --rm made").ok(), "body");
 });
 
 scenario!(a_committed_image_can_be_committed_again_and_removed, |d| {
     for (from, to) in [("busybox", "one"), ("one", "two"), ("two", "three")] {
-        d.sh(&format!("docker run --name {to} {from} sh -c 'echo {to} >/{to}; rm -f /{from}' && docker commit {to} {to}")).ok();
+        d.sh(&format!(
+            "docker run --name {to} {from} sh -c 'echo {to} >/{to}; rm -f /{from}' && docker commit {to} {to}"
+        ))
+        .ok();
     }
     assert_eq!(d.sh("docker run --rm three sh -c 'ls /one /two /three 2>/dev/null; true'").ok(), "/three");
     d.sh("docker rm one two three && docker rmi three two one").ok();

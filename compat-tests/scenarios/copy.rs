@@ -64,11 +64,14 @@ scenario!(tmpfs_mounts_of_a_running_container_are_reached, Setup::new().slipway_
         .ok();
     d.sh("echo in >f; docker cp f box:/m/f").ok();
     assert_eq!(d.sh("docker exec box cat /m/f; docker cp box:/t/x - | tar xO").ok(), "in\nx");
-    assert!(names(&get(d, "/")).iter().all(|name| !name.starts_with("/proc/s") && !name.starts_with("/dev/n")));
+    assert!(
+        names(&get(d, "/")).iter().all(|name| !name.starts_with("/proc/s") && !name.starts_with("/dev/n"))
+    );
 });
 
 scenario!(what_is_read_only_is_not_written, |d| {
-    d.sh("echo x >f; docker run -d --name box --read-only -v data:/rw -v data:/ro:ro busybox sleep 1000").ok();
+    d.sh("echo x >f; docker run -d --name box --read-only -v data:/rw -v data:/ro:ro busybox sleep 1000")
+        .ok();
     d.sh("docker cp f box:/").fails(1, "container rootfs is marked read-only");
     d.sh("docker cp f box:/ro").fails(1, "mounted volume is marked read-only");
     d.sh("docker cp f box:/rw").ok();
@@ -109,7 +112,8 @@ scenario!(a_path_is_described_as_go_describes_it, |d| {
 });
 
 scenario!(an_archive_s_names_start_with_the_path_s_last_element, |d| {
-    d.sh("docker run -d --name box busybox sh -c 'mkdir -p /d/s; echo >/d/s/f; ln -s /d /l; sleep 1000'").ok();
+    d.sh("docker run -d --name box busybox sh -c 'mkdir -p /d/s; echo >/d/s/f; ln -s /d /l; sleep 1000'")
+        .ok();
     d.sh("until docker exec box test -L /l; do sleep 0.1; done").ok();
     assert_eq!(names(&get(d, "/d")), ["d/", "d/s/", "d/s/f"]);
     assert_eq!(names(&get(d, "/d/.")), ["./", "./s/", "./s/f"]);
@@ -120,7 +124,8 @@ scenario!(an_archive_s_names_start_with_the_path_s_last_element, |d| {
 });
 
 scenario!(the_target_must_be_a_directory_and_kinds_can_be_kept, |d| {
-    d.sh("docker run -d --name box busybox sh -c 'mkdir /dir; echo f >/file; ln -s /dir /link; sleep 1000'").ok();
+    d.sh("docker run -d --name box busybox sh -c 'mkdir /dir; echo f >/file; ln -s /dir /link; sleep 1000'")
+        .ok();
     d.sh("until docker exec box test -L /link; do sleep 0.1; done").ok();
     let file = |name: &str| Layer::new().file(name, 0o640, b"new").tar();
     let refused = put(d, "/containers/box/archive?path=/file", file("x"));
@@ -152,7 +157,8 @@ scenario!(files_can_be_given_to_the_container_s_user, Setup::new().slipway_only(
 scenario!(existing_files_are_replaced_and_directories_kept, |d| {
     d.sh("docker run -d --name box busybox sh -c 'mkdir /d; echo old >/d/f; ln /d/f /d/other; echo k >/d/kept; ln -s /etc/passwd /d/l; sleep 1000'").ok();
     d.sh("until docker exec box test -L /d/l; do sleep 0.1; done").ok();
-    let archive = Layer::new().dir("d", 0o711).file("d/f", 0o600, b"new").file("d/l", 0o644, b"no link").tar();
+    let archive =
+        Layer::new().dir("d", 0o711).file("d/f", 0o600, b"new").file("d/l", 0o644, b"no link").tar();
     put(d, "/containers/box/archive?path=/", archive).expect(200);
     let seen = d.sh("docker exec box sh -c 'stat -c %a /d /d/f; cat /d/f; echo; cat /d/other /d/kept /d/l; grep -c root /etc/passwd'");
     assert_eq!(seen.ok(), "711\n600\nnew\nold\nk\nno link1");
@@ -181,10 +187,15 @@ scenario!(an_export_is_the_root_without_its_mounts, |d| {
         let names = names(&exported.0.body);
         let has = |name: &str| names.iter().any(|one| one == name);
         assert!(has("added") && has("bin/busybox") && has("v/"), "{names:?}");
-        assert!(!has("etc/group") && !has("v/f") && !has("./") && !names.iter().any(|n| n.starts_with("proc/s")));
+        assert!(
+            !has("etc/group") && !has("v/f") && !has("./") && !names.iter().any(|n| n.starts_with("proc/s"))
+        );
         d.sh("docker stop -t 0 box").ok();
     }
-    assert_eq!(d.sh("docker export box | docker import - again >/dev/null && docker run --rm again cat /added").ok(), "a");
+    assert_eq!(
+        d.sh("docker export box | docker import - again >/dev/null && docker run --rm again cat /added").ok(),
+        "a"
+    );
     d.get("/containers/nosuch/export").expect(404);
 });
 
@@ -192,9 +203,12 @@ scenario!(changes_are_told_against_the_image, |d| {
     d.sh("docker create --name fresh busybox").ok();
     assert_eq!(d.sh("docker diff fresh").ok(), "");
     d.sh("docker run --name box busybox sh -c 'mkdir -p /new/sub; echo x >/new/sub/f; rm /etc/group; echo u >>/etc/passwd; rm -r /home; mkdir /home; echo h >/home/h; chmod 711 /root'").ok();
-    let expected = "A /home/h\nA /new\nA /new/sub\nA /new/sub/f\nC /etc\nC /etc/passwd\nC /home\nC /root\nD /etc/group";
+    let expected =
+        "A /home/h\nA /new\nA /new/sub\nA /new/sub/f\nC /etc\nC /etc/passwd\nC /home\nC /root\nD /etc/group";
     // A directory made anew is told as deleted and made, or as changed: that depends on dockerd's store.
-    let seen = d.sh("docker diff box | grep -v '^D /home$' | sed 's/^A \\/home$/C \\/home/' | LC_ALL=C sort -u").ok();
+    let seen = d
+        .sh("docker diff box | grep -v '^D /home$' | sed 's/^A \\/home$/C \\/home/' | LC_ALL=C sort -u")
+        .ok();
     assert_eq!(seen, expected);
     let kinds = d.get("/containers/box/changes").expect(200).json();
     let one = |path: &str| kinds.as_array().unwrap().iter().find(|one| one["Path"] == json!(path)).cloned();
@@ -207,6 +221,8 @@ scenario!(changes_are_told_against_the_image, |d| {
 scenario!(copying_and_exporting_are_events, |d| {
     d.sh("docker create --name box busybox; echo x >f; docker cp f box:/; docker cp box:/f out; docker export box >e").ok();
     // The CLI's "now" is a whole second.
-    let seen = d.sh("sleep 1.1; docker events --since 1h --until 0s --filter container=box --format '{{.Action}}'").ok();
+    let seen = d
+        .sh("sleep 1.1; docker events --since 1h --until 0s --filter container=box --format '{{.Action}}'")
+        .ok();
     assert_eq!(seen, "create\nextract-to-dir\narchive-path\nexport");
 });

@@ -14,7 +14,8 @@ fn victim(d: &Daemon) {
 }
 
 fn expect_untouched(d: &Daemon, after: &str) {
-    let seen = d.sh("cat /mnt/victim/file; ls -A /mnt/victim; stat -c %a:%u /mnt/victim /mnt/victim/file").ok();
+    let seen =
+        d.sh("cat /mnt/victim/file; ls -A /mnt/victim; stat -c %a:%u /mnt/victim /mnt/victim/file").ok();
     assert_eq!(seen, "secret\nfile\n755:0\n600:0", "{after}");
 }
 
@@ -28,7 +29,9 @@ scenario!(links_in_a_container_lead_to_its_own_files_when_read, |d| {
     d.sh("docker run -d --name box busybox sh -c 'ln -s /mnt/victim /abs; ln -s ../../../../../../mnt/victim /up; ln -s /proc/1/root/mnt /magic; sleep 1000'").ok();
     d.sh("until docker exec box test -L /magic; do sleep 0.1; done").ok();
     for _ in ["running", "stopped"] {
-        for path in ["/abs/file", "/up/file", "/abs/", "/up/.", "/magic/victim/file", "/abs/../../mnt/victim/file"] {
+        for path in
+            ["/abs/file", "/up/file", "/abs/", "/up/.", "/magic/victim/file", "/abs/../../mnt/victim/file"]
+        {
             let ended = d.sh(&format!("docker cp box:{path} - | tar xO"));
             assert!(!ended.stdout.contains("secret"), "{path}: {ended}");
         }
@@ -77,7 +80,8 @@ scenario!(links_swapped_while_copying_lead_nowhere, Setup::new().slipway_only(),
     d.sh(&format!("docker run -d --name box busybox sh -c '{swap}'")).ok();
     d.sh("until docker exec box test -e /mnt/victim/file; do sleep 0.1; done").ok();
     for round in 0..40 {
-        let archive = Layer::new().file("file", 0o666, b"evil").dir("sub", 0o777).file("sub/x", 0o666, b"evil");
+        let archive =
+            Layer::new().file("file", 0o666, b"evil").dir("sub", 0o777).file("sub/x", 0o666, b"evil");
         put(d, "/swap", archive.tar());
         put(d, "/", Layer::new().dir("swap", 0o777).file("swap/file", 0o666, b"evil").tar());
         let got = d.get("/containers/box/archive?path=/swap/file");
@@ -94,7 +98,8 @@ scenario!(nothing_of_the_container_is_executed, |d| {
     d.sh("docker run -d --name box busybox sleep 1000").ok();
     let evil = b"#!/bin/sh\necho evil >/mnt/victim/file\n";
     let mut layer = Layer::new();
-    for path in ["bin/tar", "bin/sh", "lib/libnss_files.so.2", "lib64/libnss_files.so.2", "usr/lib/libc.so.6"] {
+    for path in ["bin/tar", "bin/sh", "lib/libnss_files.so.2", "lib64/libnss_files.so.2", "usr/lib/libc.so.6"]
+    {
         layer = layer.file(path, 0o777, evil);
     }
     put(d, "/", layer.tar());

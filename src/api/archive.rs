@@ -97,7 +97,8 @@ pub fn respond<E: std::error::Error + Send + Sync + 'static>(
             let _ = failed.blocking_send(Err(error));
         }
     });
-    let pieces = stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
+    let pieces =
+        stream::unfold(receiver, |mut receiver| async move { Some((receiver.recv().await?, receiver)) });
     let mut response = respond::raw_stream(content_type, pieces);
     if encoding == Encoding::Gzip {
         response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

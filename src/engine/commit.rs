@@ -107,11 +107,9 @@ fn open(upper: &std::path::Path) -> Result<Option<OwnedFd>, SnapshotError> {
     match rustix::fs::open(upper, flags, Mode::empty()) {
         Ok(dir) => Ok(Some(dir)),
         Err(rustix::io::Errno::NOENT) => Ok(None),
-        Err(errno) => Err(SnapshotError::Store {
-            action: "reading",
-            path: upper.to_owned(),
-            source: errno.into(),
-        }),
+        Err(errno) => {
+            Err(SnapshotError::Store { action: "reading", path: upper.to_owned(), source: errno.into() })
+        }
     }
 }
 

@@ -145,11 +145,7 @@ fn unpack_all(root: Root, pieces: Pieces) -> Result<Unpacked, SnapshotError> {
 
 /// Unpacks `archive`, compressed or not, among the files of `root`. Its first piece must tell how it is compressed:
 /// four bytes, if there are as many. All of it is read, also what follows the end mark. Blocks.
-pub fn extract(
-    root: Root,
-    how: &Extraction,
-    mut archive: impl BufRead + Send,
-) -> Result<(), SnapshotError> {
+pub fn extract(root: Root, how: &Extraction, mut archive: impl BufRead + Send) -> Result<(), SnapshotError> {
     let compression = Compression::sniff(archive.fill_buf().map_err(SnapshotError::Source)?);
     if compression == Compression::None {
         return on_own_thread(|| extract_plain(root, how, archive));

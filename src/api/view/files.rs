@@ -9,7 +9,8 @@ use crate::container::files::PathStat;
 use crate::snapshot::{Change, ChangeKind};
 
 /// Permissions as stat(2) has them, and the bit of Go's `os.FileMode` for each.
-const SPECIAL: [(u32, u32); 3] = [(libc::S_ISUID, 1 << 23), (libc::S_ISGID, 1 << 22), (libc::S_ISVTX, 1 << 20)];
+const SPECIAL: [(u32, u32); 3] =
+    [(libc::S_ISUID, 1 << 23), (libc::S_ISGID, 1 << 22), (libc::S_ISVTX, 1 << 20)];
 
 /// The value of `X-Docker-Container-Path-Stat`.
 pub fn path_stat(stat: &PathStat) -> String {

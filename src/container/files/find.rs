@@ -107,7 +107,8 @@ fn base(absolute: &str) -> &str {
 /// Where a path leads when all links are followed; what does not exist is taken as it is written.
 fn far_end(root: &Root, path: &Path) -> io::Result<PathBuf> {
     let parts = |path: &Path| -> VecDeque<OsString> {
-        let named = path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
+        let named =
+            path.components().filter(|part| matches!(part, Component::Normal(_) | Component::ParentDir));
         named.map(|part| part.as_os_str().to_owned()).collect()
     };
     let (mut reached, mut left, mut links) = (PathBuf::from("/"), parts(path), 0);
@@ -174,7 +175,8 @@ mod tests {
     #[test]
     fn links_are_followed_inside_the_root_as_far_as_they_lead() {
         let dir = tempfile::tempdir().unwrap();
-        let link = |target: &str, name: &str| std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
+        let link =
+            |target: &str, name: &str| std::os::unix::fs::symlink(target, dir.path().join(name)).unwrap();
         std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
         link("/a", "absolute");
         link("a/b", "relative");

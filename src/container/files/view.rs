@@ -42,8 +42,12 @@ pub(super) enum Extent {
 enum Hold {
     /// A reader of a running container minds nothing.
     Nothing,
-    Shared { _guard: OwnedRwLockReadGuard<()> },
-    Alone { _guard: OwnedRwLockWriteGuard<()> },
+    Shared {
+        _guard: OwnedRwLockReadGuard<()>,
+    },
+    Alone {
+        _guard: OwnedRwLockWriteGuard<()>,
+    },
 }
 
 /// See the module.
@@ -179,7 +183,12 @@ fn tmpfs_of(record: &Record, pid: i32) -> Vec<Cover> {
         Vec::new()
     });
     let covers = targets.into_iter().zip(copies).filter_map(|(destination, copy)| {
-        Some(Cover { destination, source: Source::Detached(copy?), writable: true, recursion: Recursion::Single })
+        Some(Cover {
+            destination,
+            source: Source::Detached(copy?),
+            writable: true,
+            recursion: Recursion::Single,
+        })
     });
     covers.collect()
 }

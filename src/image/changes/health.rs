@@ -69,7 +69,8 @@ mod tests {
     fn probes_are_read_as_in_a_dockerfile() {
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         assert_eq!(parse("NONE").unwrap().test, words(&["NONE"]));
-        let health = parse("--timeout=500ms --start-period=1h --start-interval=0 cmd [\"a\", \"b\"]").unwrap();
+        let health =
+            parse("--timeout=500ms --start-period=1h --start-interval=0 cmd [\"a\", \"b\"]").unwrap();
         assert_eq!(health.test, words(&["CMD", "a", "b"]));
         assert_eq!((health.timeout, health.start_period), (500 * MILLISECOND, 3_600_000 * MILLISECOND));
         for (text, message) in [

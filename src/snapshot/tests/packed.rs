@@ -137,8 +137,10 @@ fn changes_are_what_the_container_did_to_the_image() {
 
         let left_out = |path: &[u8], _: &rustix::fs::Stat| matches!(path, b"proc" | b"sys");
         let changes = bench.snapshots.changes(&layers, &place.writable().upper, left_out).unwrap();
-        let changes: Vec<_> =
-            changes.into_iter().map(|change| (change.kind, String::from_utf8(change.path).unwrap())).collect();
+        let changes: Vec<_> = changes
+            .into_iter()
+            .map(|change| (change.kind, String::from_utf8(change.path).unwrap()))
+            .collect();
         let expected = [
             (ChangeKind::Modified, "/again"),
             (ChangeKind::Modified, "/again/kept"),
@@ -154,7 +156,8 @@ fn changes_are_what_the_container_did_to_the_image() {
             (ChangeKind::Modified, "/was-file"),
         ];
         assert_eq!(changes, expected.map(|(kind, path)| (kind, path.to_owned())));
-        let untouched = bench.snapshots.changes(&layers, &place.root().join("missing"), |_, _| false).unwrap();
+        let untouched =
+            bench.snapshots.changes(&layers, &place.root().join("missing"), |_, _| false).unwrap();
         assert_eq!(untouched, []);
     });
 }
