@@ -6,7 +6,62 @@ use tar::EntryType;
 use crate::harness::daemon::Daemon;
 use crate::harness::http::Request;
 use crate::harness::images::{Image, Layer, Packing, busybox};
+use crate::harness::poll::eventually;
 use crate::harness::scenario::{Setup, scenario};
+
+scenario!(disk_usage_counts_what_is_there, |d| {
+    let write = "echo 12345678 > /data/f; echo 1234 > /own; exec sleep 600";
+    d.sh(&format!("docker run -d --name up -v data:/data busybox sh -c '{write}'")).ok();
+    d.sh("docker create --name down busybox true; docker volume create spare").ok();
+    eventually("the files are written", || d.sh("docker exec up test -s /own").code == 0);
+    let table = d.sh("docker system df --format '{{.Type}}|{{.TotalCount}}|{{.Active}}'").ok();
+    let expected = ["Images|1|1", "Containers|2|1", "Local Volumes|2|1", "Build Cache|0|0"];
+    assert_eq!(table.lines().collect::<Vec<_>>(), expected);
+    let all = d.sh("docker system df -v").ok();
+    assert!(all.contains("busybox") && all.contains("spare"), "{all}");
+    let old = d.get("/v1.41/system/df").expect(200).json();
+    let volumes = old["Volumes"].as_array().unwrap();
+    let data = volumes.iter().find(|volume| volume["Name"] == "data").unwrap();
+    assert_eq!(data["UsageData"], json!({ "RefCount": 1, "Size": 9 }));
+    assert!(old["LayersSize"].as_i64().unwrap() > 0);
+    d.sh("docker rm -f up down; docker volume rm data spare").ok();
+});
+
+scenario!(disk_usage_is_told_by_kind_to_new_clients, Setup::new().slipway_only(), |d| {
+    let all = d.get("/v1.52/system/df").expect(200).json();
+    assert_eq!(all["ImageUsage"]["TotalCount"], 1);
+    assert!(all["ImageUsage"].get("Items").is_none() && all.get("Images").is_none(), "{all}");
+    let some = d.get("/v1.52/system/df?type=image&verbose=1").expect(200).json();
+    assert_eq!(some["ImageUsage"]["Items"].as_array().unwrap().len(), 1);
+    assert!(some.get("VolumeUsage").is_none(), "{some}");
+});
+
+scenario!(an_image_removed_by_force_goes_with_its_last_container, Setup::new().slipway_only(), |d| {
+    let layers = d.dir().join("data/layers/layers");
+    let count = || {
+        let entries = std::fs::read_dir(&layers).unwrap().flatten();
+        entries.filter(|entry| !entry.file_name().to_string_lossy().starts_with('.')).count()
+    };
+    d.sh("docker create --name one busybox true; docker create --name two busybox true").ok();
+    d.sh("docker rmi -f $(docker images -q busybox)").ok();
+    assert_eq!(d.sh("docker images -qa").ok(), "");
+    d.sh("docker rm one; docker start -a two").ok();
+    assert_eq!(count(), 1, "the other container's layer stays");
+    d.sh("docker rm two").ok();
+    eventually("the layer has gone", || count() == 0);
+});
+
+scenario!(layers_lost_in_a_power_cut_are_unpacked_at_the_start, Setup::new().slipway_only(), |d| {
+    d.sh("docker create --name c busybox echo hi").ok();
+    d.kill_9();
+    // as another boot finds what was not on disk yet
+    let dir = d.dir().join("data/layers");
+    let lost = r#"sed -i 's/"boot_id":"[^"]*"/"boot_id":"earlier"/' layers/*/layer.json; rm -f synced/*"#;
+    let done = std::process::Command::new("sh").args(["-c", lost]).current_dir(dir).status().unwrap();
+    assert!(done.success());
+    d.start_again();
+    assert_eq!(d.sh("docker start -a c").ok(), "hi");
+});
 
 fn run(d: &Daemon, image: &Image, command: &str) -> String {
     d.load(image.docker_archive());

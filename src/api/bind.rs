@@ -87,6 +87,7 @@ bind! {
         PluginUpgrade => plugins::upgrade,
 
         SystemAuth => system::auth,
+        SystemDataUsage => system::data_usage,
         SystemEvents => system::events,
         SystemInfo => system::info,
         SystemPing => system::ping,
@@ -102,8 +103,6 @@ bind! {
 
     // Answered with 501, those of the swarm with what dockerd says when it is off.
     not_yet {
-        // System
-        SystemDataUsage,
         // Container
         CheckpointCreate,
         CheckpointDelete,

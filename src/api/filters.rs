@@ -110,11 +110,10 @@ impl Filters {
         !self.contains(key) || self.values(key).any(|value| text.starts_with(value))
     }
 
-    /// The key is absent or one of its values, taken as regular expression, is found in `text`: how names are
-    /// compared. A value that is no regular expression matches only itself.
-    pub fn pattern(&self, key: &str, text: &str) -> bool {
-        let found = |value: &str| value == text || Regex::new(value).is_ok_and(|regex| regex.is_match(text));
-        !self.contains(key) || self.values(key).any(found)
+    /// The values of `key` as regular expressions, to be made once for all texts that they are held against.
+    pub fn patterns(&self, key: &str) -> Patterns {
+        let read = |value: &str| (value.to_owned(), Regex::new(value).ok());
+        Patterns(self.values(key).map(read).collect())
     }
 
     /// All values of the key, `name` or `name=value`, are among `labels`.
@@ -125,6 +124,21 @@ impl Filters {
     /// No value of the key (such as `label!`) is among `labels`.
     pub fn without_labels<'a>(&self, key: &str, get: impl Fn(&str) -> Option<&'a str>) -> bool {
         !self.values(key).any(|unwanted| has_label(unwanted, &get))
+    }
+}
+
+/// How names are compared: a text matches if one of the values, taken as regular expression, is found in it, or if
+/// there is no value. A value that is no regular expression matches only itself.
+#[derive(Debug)]
+pub struct Patterns(Vec<(String, Option<Regex>)>);
+
+impl Patterns {
+    /// Whether a text is wanted.
+    pub fn matches(&self, text: &str) -> bool {
+        let found = |(value, regex): &(String, Option<Regex>)| {
+            value == text || regex.as_ref().is_some_and(|regex| regex.is_match(text))
+        };
+        self.0.is_empty() || self.0.iter().any(found)
     }
 }
 
@@ -165,7 +179,7 @@ mod tests {
     fn names_match_as_patterns_ids_as_prefixes_labels_all() {
         let filters = Filters::parse(r#"{"name":["^kind$","("],"id":["ab"],"label":["a=1","b"]}"#).unwrap();
         for (name, matches) in [("kind", true), ("kind2", false), ("(", true)] {
-            assert_eq!(filters.pattern("name", name), matches, "{name}");
+            assert_eq!(filters.patterns("name").matches(name), matches, "{name}");
         }
         assert!(filters.prefix("id", "abc") && !filters.prefix("id", "cab") && filters.prefix("other", "x"));
         let labels = |pairs: &'static [(&'static str, &'static str)]| {

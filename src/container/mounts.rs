@@ -29,6 +29,7 @@ pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<
     }
     let (parts, record) = (parts.clone(), record.clone());
     let mounted = tokio::task::spawn_blocking(move || {
+        parts.images.unpack_chain(&record.image, &record.chain).map_err(failed)?;
         let rootfs = mount_root(&parts, &record).map_err(failed)?;
         make_working_dir(&record, &rootfs).map_err(failed)?;
         super::shm::mount(&parts, &record).map_err(failed)?;

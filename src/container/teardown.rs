@@ -6,14 +6,17 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::error::ContainerError;
 use super::mounts;
 use super::parts::Parts;
 use super::record::Record;
 use super::state::Volumes;
+use crate::base::digest::Digest;
 use crate::base::durable;
 use crate::crash_point;
+use crate::image::{Activity, ImageUser};
 use crate::network::Sandbox;
 
 /// Releases what a run held: network first, then mounts, in dockerd's order of events.
@@ -22,6 +25,24 @@ pub(super) async fn release(parts: &Parts, record: &Record, sandbox: Option<&San
     parts.networks.disconnect(&record.id, sandbox.unwrap_or(&none)).await;
     crash_point!("container-disconnected");
     mounts::release(parts, record).await;
+}
+
+/// An image that was removed while this container still used it goes with the last that does. Nobody waits for it.
+fn let_image_go(parts: &Parts, image: Digest) {
+    let (images, containers) = (parts.images.clone(), parts.containers.clone());
+    tokio::task::spawn_blocking(move || {
+        let users = |id: &Digest| {
+            let all = containers.all().into_iter().map(|handle| handle.snapshot().record.clone());
+            let user = |record: Arc<Record>| ImageUser {
+                container: record.id.clone(),
+                activity: Activity::Stopped,
+            };
+            all.filter(|record| record.image == *id).map(user).collect()
+        };
+        if let Err(error) = images.let_go(&image, &users) {
+            tracing::warn!(%image, %error, "a removed image still takes room");
+        }
+    });
 }
 
 /// Takes a stopped container apart. Its name is free and it is out of every list when this returns; the bytes of
@@ -36,6 +57,7 @@ pub(super) async fn remove(parts: &Parts, record: &Record, volumes: Volumes) -> 
     })?;
     crash_point!("container-retired");
     parts.containers.remove(&record.id);
+    let_image_go(parts, record.image);
     mounts::remove_volumes(parts, record, volumes).await;
     if let Some(gone) = gone {
         tokio::task::spawn_blocking(move || delete(&gone));

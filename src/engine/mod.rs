@@ -85,6 +85,7 @@ impl Engine {
     /// Tells that the configuration was read again.
     pub fn config_reloaded(&self, attributes: BTreeMap<String, String>) {
         self.registry.reconfigure(open::registry_settings(&self.config));
+        self.images.reconfigure(&open::image_settings(&self.config));
         let mut event = Event::now(Subject::Daemon, "reload", self.id.clone());
         event.attributes = attributes;
         self.events.publish(event.with("name", host::name()));

@@ -57,7 +57,8 @@ impl Engine {
     }
 }
 
-fn image_settings(config: &Config) -> ImageSettings {
+/// What the configuration says of pulls now.
+pub(super) fn image_settings(config: &Config) -> ImageSettings {
     let live = config.live();
     ImageSettings {
         max_concurrent_downloads: live.max_concurrent_downloads,

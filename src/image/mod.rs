@@ -35,7 +35,7 @@ use crate::content::{ContentError, Contents};
 use crate::events::EventBus;
 use crate::registry::manifest::Descriptor;
 use crate::registry::{Platform, Reference, Registry};
-use crate::snapshot::Snapshots;
+use crate::snapshot::{ChainId, Snapshots};
 
 pub use assemble::{Image, Layer, Target};
 pub use config::{Healthcheck, History, ImageConfig, RunConfig};
@@ -155,6 +155,18 @@ impl Images {
         }
         unpack::missing(&self.contents, &self.snapshots, &image.layers)?;
         self.refresh(&image.id)
+    }
+
+    /// Sees to it that the layers of a container are unpacked: a power cut takes what was not on disk yet. Looks at
+    /// memory alone where nothing is missing; else it blocks.
+    pub fn unpack_chain(&self, id: &Digest, chain: &[ChainId]) -> Result<(), ImageError> {
+        if chain.iter().all(|layer| self.snapshots.exists(layer)) {
+            return Ok(());
+        }
+        let state = self.state();
+        let images = state.target(id).map(|target| target.images()).unwrap_or_default();
+        let image = images.into_iter().find(|image| image.chain == chain);
+        self.unpack(image.ok_or_else(|| not_found(&id.to_string()))?)
     }
 
     /// Gives the image another name.

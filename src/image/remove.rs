@@ -81,6 +81,19 @@ impl Images {
         }
         Ok(decision.removed)
     }
+
+    /// Frees an image that was removed by force while containers used it, once the last of them has gone. Blocks.
+    pub fn let_go(&self, id: &Digest, users: Users<'_>) -> Result<(), ImageError> {
+        let (held, before) = (Name::Held(*id), self.state());
+        let Some(target) = before.target(id).filter(|_| before.record(&held).is_some()) else {
+            return Ok(());
+        };
+        self.change(None, |state| {
+            let free = state.record(&held).is_some() && users(id).is_empty();
+            Ok((free.then(|| Change::Remove(held.clone())).into_iter().collect(), ()))
+        })?;
+        self.free(target).map(drop)
+    }
 }
 
 fn decide(state: &State, text: &str, mode: RemoveMode, users: Users<'_>) -> Result<Decision, ImageError> {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::api::call::{Call, Outcome};
 use crate::api::error::ApiError;
-use crate::api::filters::Filters;
+use crate::api::filters::{Filters, Patterns};
 use crate::api::moment;
 use crate::api::respond;
 use crate::api::spec::params;
@@ -25,23 +25,24 @@ pub async fn list(call: Call<params::NetworkList>) -> Outcome {
         return Err(filters.invalid("type").into());
     }
     let networks = &call.engine.networks;
+    let (names, ids) = (filters.patterns("name"), filters.patterns("id"));
     let listed: Vec<_> = networks
         .list()
         .iter()
-        .filter(|network| matches(network, filters))
+        .filter(|network| matches(network, filters, &names, &ids))
         .filter(|network| dangling.is_none_or(|wanted| is_dangling(networks, network) == wanted))
         .map(|network| view::network::list(network, networks.members(&network.id), call.version))
         .collect();
     Ok(respond::json(StatusCode::OK, &listed))
 }
 
-fn matches(network: &Network, filters: &Filters) -> bool {
+fn matches(network: &Network, filters: &Filters, names: &Patterns, ids: &Patterns) -> bool {
     let kind = if network.is_predefined() { "builtin" } else { "custom" };
     filters.exact("driver", network.driver.as_str())
         && filters.exact("scope", "local")
         && filters.exact("type", kind)
-        && filters.pattern("name", &network.name)
-        && filters.pattern("id", network.id.as_str())
+        && names.matches(&network.name)
+        && ids.matches(network.id.as_str())
         && filters.labels("label", |key| network.labels.get(key).map(String::as_str))
 }
 

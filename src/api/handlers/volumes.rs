@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::api::call::{Call, Outcome};
 use crate::api::error::ApiError;
-use crate::api::filters::Filters;
+use crate::api::filters::{Filters, Patterns};
 use crate::api::respond;
 use crate::api::spec::params;
 use crate::api::versions::Feature;
@@ -21,18 +21,18 @@ pub async fn list(call: Call<params::VolumeList>) -> Outcome {
     let filters = &call.params.filters;
     filters.allow(&["dangling", "driver", "label", "name"])?;
     let dangling = filters.boolean("dangling")?;
-    let volumes = &call.engine.volumes;
+    let (volumes, names) = (&call.engine.volumes, filters.patterns("name"));
     let listed: Vec<Arc<Volume>> = (volumes.list().into_iter())
-        .filter(|volume| matches(volume, filters))
+        .filter(|volume| matches(volume, filters, &names))
         .filter(|volume| dangling.is_none_or(|wanted| volumes.users(&volume.name).is_empty() == wanted))
         .collect();
     let views: Vec<View<'_>> = listed.iter().map(|volume| View::new(volume)).collect();
     Ok(respond::json(StatusCode::OK, &json!({ "Volumes": views, "Warnings": null })))
 }
 
-fn matches(volume: &Volume, filters: &Filters) -> bool {
+fn matches(volume: &Volume, filters: &Filters, names: &Patterns) -> bool {
     filters.exact("driver", DRIVER)
-        && filters.pattern("name", &volume.name)
+        && names.matches(&volume.name)
         && filters.labels("label", |key| volume.labels.get(key).map(String::as_str))
 }
 

@@ -8,5 +8,6 @@ pub mod info;
 pub mod log;
 pub mod network;
 pub mod stats;
+pub mod usage;
 pub mod version;
 pub mod volume;

@@ -126,11 +126,12 @@ impl Job {
         if self.images.contents.contains(&self.layer.blob.digest) {
             return Ok(Unpacking::FromBlob);
         }
-        let _permit = match self.images.pulls.downloads.try_acquire() {
+        let downloads = self.images.pulls.downloads();
+        let _permit = match downloads.try_acquire() {
             Ok(permit) => permit,
             Err(_) => {
                 self.say("Waiting");
-                self.images.pulls.downloads.acquire().await.map_err(|_| ImageError::Cancelled)?
+                downloads.acquire().await.map_err(|_| ImageError::Cancelled)?
             }
         };
         match self.download(only.clone()).await {

@@ -12,7 +12,7 @@ mod log;
 mod stream;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::AbortHandle;
@@ -59,7 +59,7 @@ pub(super) struct Pulls {
     flights: Mutex<HashMap<PullRequest, Weak<Flight>>>,
     blobs: KeyedLocks<Digest>,
     unpacks: KeyedLocks<ChainId>,
-    downloads: Semaphore,
+    downloads: RwLock<Arc<Semaphore>>,
     attempts: usize,
 }
 
@@ -69,10 +69,18 @@ impl Pulls {
             flights: Mutex::default(),
             blobs: KeyedLocks::default(),
             unpacks: KeyedLocks::default(),
-            downloads: Semaphore::new(settings.max_concurrent_downloads.max(1)),
+            downloads: RwLock::new(permits(settings.max_concurrent_downloads)),
             attempts: settings.max_download_attempts.max(1),
         }
     }
+
+    fn downloads(&self) -> Arc<Semaphore> {
+        self.downloads.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn permits(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count.clamp(1, Semaphore::MAX_PERMITS)))
 }
 
 type Outcome = Result<Arc<Target>, Arc<ImageError>>;
@@ -92,6 +100,13 @@ impl Drop for Flight {
 }
 
 impl Images {
+    /// Takes over another number of layers that are downloaded at the same time. Those that have begun, and wait, are
+    /// counted as they were.
+    pub fn reconfigure(&self, settings: &ImageSettings) {
+        let fresh = permits(settings.max_concurrent_downloads);
+        *self.pulls.downloads.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+    }
+
     /// Pulls an image, or joins an equal pull. Messages go to `progress` in the order of what happens, for a slow
     /// reader with steps left out; the first is sent when the name has been resolved. Dropping the future is how a
     /// client goes away.

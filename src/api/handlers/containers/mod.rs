@@ -10,11 +10,12 @@ mod query;
 mod stats;
 mod wait;
 
+pub use around::Around;
 pub use attach::{attach, wire_framing};
 pub use change::{delete, kill, pause, prune, rename, resize, restart, size, start, stop, unpause};
 pub use create::create;
 pub use files::{archive, archive_info, changes, export, put_archive};
 pub use lists::Lists;
-pub use query::{inspect, list, logs, top};
+pub use query::{file_system_size, inspect, list, logs, shown, top};
 pub use stats::stats;
 pub use wait::wait;

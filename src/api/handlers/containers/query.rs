@@ -56,16 +56,18 @@ pub async fn list(call: Call<params::ContainerList>) -> Outcome {
     Ok(respond::bytes(StatusCode::OK, respond::JSON, body))
 }
 
-fn shown(now: &Published) -> Shown<'_> {
+/// A container as the views take it.
+pub fn shown(now: &Published) -> Shown<'_> {
     Shown { record: &now.record, state: &now.state, sandbox: now.sandbox.as_deref() }
 }
 
 async fn size_of(engine: &Engine, all: &[Arc<Published>], one: Shown<'_>) -> Option<Size> {
     let now = all.iter().find(|now| now.record.id == one.record.id)?;
-    Some(size(engine, now).await)
+    Some(file_system_size(engine, now).await)
 }
 
-async fn size(engine: &Engine, now: &Published) -> Size {
+/// Bytes of a container's file system.
+pub async fn file_system_size(engine: &Engine, now: &Published) -> Size {
     let writable = engine.container_size(now).await;
     let layers = now.record.chain.iter().map(|layer| engine.images.snapshots().usage(layer)).sum::<u64>();
     Size { writable, total: writable + layers }
@@ -83,7 +85,7 @@ pub async fn inspect(call: Call<params::ContainerInspect>) -> Outcome {
         rootfs: &parts.paths.rootfs(handle.id()),
         log: log.as_deref(),
         execs: &handle.running_execs(),
-        size: if call.params.size { Some(size(engine, &now).await) } else { None },
+        size: if call.params.size { Some(file_system_size(engine, &now).await) } else { None },
     };
     let inspected =
         view::inspect(shown(&now), &place, &Around { engine, now: Timestamp::now() }, call.version);

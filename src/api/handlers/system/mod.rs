@@ -3,10 +3,12 @@
 mod auth;
 mod events;
 mod info;
+mod usage;
 
 pub use auth::auth;
 pub use events::events;
 pub use info::{info, version};
+pub use usage::data_usage;
 
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, PRAGMA};
