@@ -1,6 +1,6 @@
 //! Hijacked connections: attach in every state, half-closed input, and no payload beside the headers.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 
 use serde_json::json;
@@ -126,4 +126,37 @@ scenario!(signals_of_the_user_reach_the_container, |d| {
     d.sh("docker kill -s INT box").ok();
     run.shows("caught");
     assert_eq!(run.exit_code(), 12);
+});
+
+/// A client's short WebSocket frame, masked with zeros.
+fn masked(opcode: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = vec![0x80 | opcode, 0x80 | payload.len() as u8, 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
+    frame
+}
+
+scenario!(attach_speaks_websocket, |d| {
+    for (version, opcode) in [("1.27", 1), ("1.41", 2)] {
+        let body = json!({"Image": "busybox", "Cmd": ["cat"], "OpenStdin": true, "StdinOnce": true,
+            "AttachStdin": true});
+        let id = d.create(body);
+        let target = format!("/v{version}/containers/{id}/attach/ws?stream=1&stdin=1&stdout=1");
+        let request = Request::new("GET", &target)
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Origin", "http://localhost")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==");
+        let mut attached = request.open(UnixStream::connect(d.engine_socket()).unwrap()).unwrap();
+        assert_eq!(attached.head.status(), 101);
+        assert_eq!(attached.head.header("Sec-WebSocket-Accept"), Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
+        d.post(&format!("/containers/{id}/start"), &json!(null)).expect(204);
+        attached.stream.write_all(&masked(2, b"to and fro\n")).unwrap();
+        let mut echo = [0; 13];
+        attached.stream.read_exact(&mut echo).unwrap();
+        assert_eq!((echo[0], echo[1], &echo[2..]), (0x80 | opcode, 11, &b"to and fro\n"[..]), "{version}");
+        attached.stream.write_all(&masked(8, &1000u16.to_be_bytes())).unwrap();
+        drop(attached);
+        assert_eq!(d.sh(&format!("docker wait {id}")).ok(), "0", "its input has ended");
+    }
 });

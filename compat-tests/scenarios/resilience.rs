@@ -1,9 +1,12 @@
 //! What must hold under stress: a stuck container harms nobody else, much of everything leaves nothing behind.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::harness::http::Request;
 use crate::harness::scenario::{Setup, scenario};
 
 // dockerd's shims are not one process of its own program.
@@ -109,4 +112,167 @@ scenario!(a_restart_policy_starts_again, |d| {
         shown["State"]["Status"] == json!("exited") && shown["RestartCount"] == json!(2)
     });
     assert_eq!(d.sh("docker logs box").ok(), "try\ntry\ntry");
+});
+
+/// Numbers without pattern, the same in every run (xorshift).
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % limit
+    }
+
+    /// Any JSON, with the keys and words that requests have.
+    fn value(&mut self, depth: u64) -> Value {
+        const WORDS: [&str; 14] = [
+            "",
+            "busybox",
+            "/",
+            "-1",
+            "host",
+            "container:x",
+            "80/tcp",
+            "a:b:c",
+            "always",
+            "\u{0}",
+            "ü",
+            "1m",
+            "none",
+            ":",
+        ];
+        const NUMBERS: [i64; 8] = [0, 1, -1, 7, 65_536, i64::MAX, i64::MIN, 1 << 32];
+        match self.below(if depth == 0 { 4 } else { 7 }) {
+            0 => Value::Null,
+            1 => json!(self.below(2) == 0),
+            2 => json!(NUMBERS[self.below(8) as usize]),
+            3 => json!(WORDS[self.below(14) as usize]),
+            4 => (0..self.below(4)).map(|_| self.value(depth - 1)).collect(),
+            _ => (0..self.below(5)).map(|_| (self.key().to_owned(), self.value(depth - 1))).collect(),
+        }
+    }
+
+    fn key(&mut self) -> &'static str {
+        const KEYS: [&str; 30] = [
+            "Image",
+            "Cmd",
+            "Entrypoint",
+            "Env",
+            "ExposedPorts",
+            "Volumes",
+            "Labels",
+            "Healthcheck",
+            "StopSignal",
+            "Hostname",
+            "WorkingDir",
+            "User",
+            "Memory",
+            "MemorySwap",
+            "NanoCpus",
+            "Binds",
+            "Mounts",
+            "PortBindings",
+            "RestartPolicy",
+            "NetworkMode",
+            "LogConfig",
+            "Ulimits",
+            "Devices",
+            "CapAdd",
+            "SecurityOpt",
+            "Tmpfs",
+            "Sysctls",
+            "80/tcp",
+            "Type",
+            "Name",
+        ];
+        KEYS[self.below(30) as usize]
+    }
+}
+
+scenario!(no_create_request_is_an_error_of_the_engine, Setup::new().slipway_only(), |d| {
+    let mut dice = Dice(0x5eed);
+    for turn in 0..400 {
+        let mut body = json!({"Image": "busybox"});
+        for _ in 0..3 {
+            let (key, value) = (dice.key(), dice.value(3));
+            body[key] = value;
+        }
+        let mut host_config = json!({});
+        for _ in 0..3 {
+            let (key, value) = (dice.key(), dice.value(3));
+            host_config[key] = value;
+        }
+        if turn % 2 == 0 {
+            body["HostConfig"] = host_config;
+        }
+        let answer = d.post("/containers/create", &body);
+        assert!(answer.status() < 500, "{body}: {} {}", answer.status(), answer.text());
+        if answer.status() == 201 {
+            let id = answer.json()["Id"].as_str().unwrap().to_owned();
+            d.get(&format!("/containers/{id}/json")).expect(200);
+            d.delete(&format!("/containers/{id}?v=1")).expect(204);
+        }
+    }
+    assert!(!d.log().contains("panicked"), "{}", d.log());
+});
+
+scenario!(strange_bodies_are_refused, Setup::new().without_image().slipway_only(), |d| {
+    let deep = "[".repeat(100_000).into_bytes();
+    let huge = format!("{{\"Image\":\"{}\"}}", "x".repeat(17 << 20)).into_bytes();
+    for (kind, body, status) in [
+        ("application/json", b"{".to_vec(), 400),
+        ("application/json", b"{}{}".to_vec(), 400),
+        ("application/json", deep, 400),
+        ("application/json", b"\xff\xfe".to_vec(), 400),
+        ("text/plain", b"{}".to_vec(), 400),
+        ("application/json", huge, 413),
+    ] {
+        let length = body.len();
+        let answer = d.send(Request::new("POST", "/containers/create").body(kind, body));
+        assert_eq!(answer.status(), status, "{length} bytes of {kind}: {}", answer.text());
+    }
+    d.get("/_ping").expect(200);
+});
+
+scenario!(requests_may_be_chunked_and_pipelined, Setup::new().without_image(), |d| {
+    let mut socket = UnixStream::connect(d.engine_socket()).unwrap();
+    let chunked = "POST /v1.41/networks/create HTTP/1.1\r\nHost: d\r\nContent-Type: application/json\r\n\
+                   Transfer-Encoding: chunked\r\n\r\n8\r\n{\"Name\":\r\n6\r\n\"none\"\r\n1\r\n}\r\n0\r\n\r\n";
+    let ping = "GET /_ping HTTP/1.1\r\nHost: d\r\n\r\n";
+    let last = "GET /_ping HTTP/1.1\r\nHost: d\r\nConnection: close\r\n\r\n";
+    socket.write_all(format!("{chunked}{ping}{last}").as_bytes()).unwrap();
+    let mut answers = String::new();
+    socket.read_to_string(&mut answers).unwrap();
+    let statuses: Vec<_> = answers.split("HTTP/1.1 ").skip(1).map(|answer| &answer[..3]).collect();
+    assert_eq!(statuses.len(), 3, "{answers}");
+    assert!(statuses[0].starts_with('4') && statuses[1..] == ["200", "200"], "{answers}");
+});
+
+scenario!(clients_that_never_finish_harm_nobody, Setup::new().without_image().slipway_only(), |d| {
+    let slow: Vec<_> = (0..300)
+        .map(|_| {
+            let mut socket = UnixStream::connect(d.engine_socket()).unwrap();
+            socket.write_all(b"GET /containers/json HTTP/1.1\r\nHost:").unwrap();
+            socket
+        })
+        .collect();
+    let start = Instant::now();
+    d.get("/_ping").expect(200);
+    assert!(start.elapsed() < Duration::from_secs(2));
+    drop(slow);
+    let sockets = "for p in $(pgrep -f slipwayd); do ls -l /proc/$p/fd; done 2>/dev/null | grep -c socket";
+    crate::harness::poll::eventually("their connections are gone", || {
+        d.sh(sockets).stdout.trim().parse::<u32>().is_ok_and(|count| count < 50)
+    });
+    let mut endless = UnixStream::connect(d.engine_socket()).unwrap();
+    let header = format!("X-Long: {}\r\n", "x".repeat(4096));
+    let head = format!("GET /_ping HTTP/1.1\r\nHost: d\r\n{}\r\n", header.repeat(500));
+    // The engine may have closed the connection before it is all written.
+    let _ = endless.write_all(head.as_bytes());
+    let mut answer = Vec::new();
+    let _ = endless.read_to_end(&mut answer);
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
+    d.get("/_ping").expect(200);
 });

@@ -34,6 +34,7 @@ bind! {
         ContainerArchive => containers::archive,
         ContainerArchiveInfo => containers::archive_info,
         ContainerAttach => containers::attach,
+        ContainerAttachWebsocket => containers::attach_websocket,
         ContainerChanges => containers::changes,
         ContainerCreate => containers::create,
         ContainerDelete => containers::delete,
@@ -107,7 +108,6 @@ bind! {
         CheckpointCreate,
         CheckpointDelete,
         CheckpointList,
-        ContainerAttachWebsocket,
         ContainerUpdate,
         // Exec
         // Image

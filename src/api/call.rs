@@ -15,7 +15,7 @@ use crate::api::body::{self, Absent};
 use crate::api::decode::{Decode, Decoder, Form};
 use crate::api::error::ApiError;
 use crate::api::handlers::containers::Lists;
-use crate::api::hijack::{ClientSocket, Connection, HijackError};
+use crate::api::hijack::{ClientSocket, Connection, HijackError, Taken};
 use crate::api::respond::{MULTIPLEXED_STREAM, RAW_STREAM};
 use crate::api::spec::Operation;
 use crate::api::versions::{ApiVersion, Feature};
@@ -115,6 +115,13 @@ impl<P> Call<P> {
     ) -> impl Future<Output = Result<ClientSocket, ApiError>> + Send + use<P> {
         let (connection, head) = (self.connection.clone(), self.hijack_head(framing));
         async move { Ok(connection.ok_or(HijackError::NotPossible)?.take(&head).await?) }
+    }
+
+    /// Takes the connection out of HTTP and answers with `head`, as [`hijack`](Self::hijack) does; the handler talks
+    /// to the client itself.
+    pub fn upgrade(&self, head: String) -> impl Future<Output = Result<Taken, ApiError>> + Send + use<P> {
+        let connection = self.connection.clone();
+        async move { Ok(connection.ok_or(HijackError::NotPossible)?.take_stream(&head).await?) }
     }
 
     fn hijack_head(&self, framing: Framing) -> String {

@@ -15,6 +15,7 @@ use crate::api::moment::InvalidMoment;
 use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
+use crate::api::websocket::BadHandshake;
 use crate::container::exec::ExecError;
 use crate::container::files::FilesError;
 use crate::container::state::Refusal;
@@ -405,6 +406,16 @@ impl From<ExecError> for ApiError {
 impl From<InvalidKeys> for ApiError {
     fn from(error: InvalidKeys) -> Self {
         Self::invalid(error.to_string())
+    }
+}
+
+impl From<BadHandshake> for ApiError {
+    fn from(error: BadHandshake) -> Self {
+        match error {
+            BadHandshake::NotWebSocket | BadHandshake::Version | BadHandshake::Key => {
+                Self::invalid(error.to_string())
+            }
+        }
     }
 }
 

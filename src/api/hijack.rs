@@ -58,8 +58,8 @@ pub enum Peer {
     Tcp(SocketAddr),
 }
 
-/// What a connection gives up when it is taken out of HTTP.
-pub(super) type Taken = (ClientIo, Bytes);
+/// What a connection gives up when it is taken out of HTTP: the transport, and what was read beyond the request.
+pub type Taken = (ClientIo, Bytes);
 
 /// A request's way to its connection; in each request's extensions.
 #[derive(Clone, Debug)]
@@ -83,6 +83,12 @@ impl Connection {
 
     /// Takes the connection out of HTTP and answers with `head`. Returns when the client has read it.
     pub async fn take(&self, head: &str) -> Result<ClientSocket, HijackError> {
+        let (io, buffered) = self.take_stream(head).await?;
+        Ok(ClientSocket { socket: io.into_socket()?, buffered: buffered.into() })
+    }
+
+    /// The same for a handler that stays between the client and whatever it talks to.
+    pub async fn take_stream(&self, head: &str) -> Result<Taken, HijackError> {
         let (sender, receiver) = oneshot::channel();
         self.taken.store(true, Ordering::Release);
         self.takeover.try_send(sender).map_err(|_| HijackError::NotPossible)?;
@@ -90,7 +96,7 @@ impl Connection {
         io.write_all(head.as_bytes()).await?;
         io.flush().await?;
         io.settle().await;
-        Ok(ClientSocket { socket: io.into_socket()?, buffered: buffered.into() })
+        Ok((io, buffered))
     }
 }
 

@@ -44,6 +44,7 @@ pub mod routing;
 pub mod spec;
 pub mod versions;
 pub mod view;
+pub mod websocket;
 
 use std::sync::Arc;
 

@@ -15,7 +15,7 @@ use crate::base::sys::netns;
 /// Connects and returns the address that the server saw.
 fn reach(server: &TcpListener, to: &str) -> io::Result<IpAddr> {
     let to: SocketAddr = to.parse().unwrap();
-    let _client = TcpStream::connect_timeout(&to, Duration::from_millis(500))?;
+    let _client = TcpStream::connect_timeout(&to, Duration::from_secs(3))?;
     server.set_nonblocking(true)?;
     for _ in 0..100 {
         match server.accept() {

@@ -103,8 +103,10 @@ pub fn prepare(
     let mounts = mounts::decide(&config, &host_config, image, inherited)?;
     merge::names(&mut config, &host_config, short_id);
     let endpoints = networking.and_then(|networking| networking.endpoints).unwrap_or_default();
+    // docker(1) names the default network so; it has another name, which the mode has by now.
+    let named = |name: String| if name == "default" { host_config.network_mode.clone() } else { name };
     let endpoints =
-        endpoints.into_iter().map(|(name, settings)| (name, settings.unwrap_or_default())).collect();
+        endpoints.into_iter().map(|(name, settings)| (named(name), settings.unwrap_or_default())).collect();
     check::endpoints(&endpoints, &host_config)?;
     Ok(Checked { config, host_config, endpoints, args, mounts, warnings })
 }

@@ -28,6 +28,14 @@ fn image() -> RunConfig {
 }
 
 #[test]
+fn the_default_network_is_called_by_its_name() {
+    let body = r#"{"Image":"x","HostConfig":{"NetworkMode":"default"},
+        "NetworkingConfig":{"EndpointsConfig":{"default":{"Aliases":null}}}}"#;
+    let checked = try_with(body, &image()).unwrap();
+    assert_eq!(checked.endpoints.keys().collect::<Vec<_>>(), ["bridge"]);
+}
+
+#[test]
 fn nothing_said_gives_dockerds_defaults() {
     let checked = try_with(r#"{"Image":"x","Labels":null,"HostConfig":null}"#, &image()).unwrap();
     assert_eq!(checked.args, ["sh"]);

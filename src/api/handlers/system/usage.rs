@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use crate::base::time::Timestamp;
 use crate::api::call::{Call, Outcome};
 use crate::api::error::ApiError;
 use crate::api::handlers::containers::{Around, file_system_size, shown};
@@ -69,7 +70,7 @@ async fn containers(engine: &Arc<Engine>, version: ApiVersion) -> Usage {
     for now in engine.containers.all().iter().map(Handle::snapshot) {
         let size = file_system_size(engine, &now).await;
         let one = shown(&now);
-        let view = json!(container_view::summary(one, Some(size), &Around(engine), version));
+        let view = json!(container_view::summary(one, Some(size), &Around { engine, now: Timestamp::now() }, version));
         let activity = if one.is_running() { Activity::Used } else { Activity::Unused };
         items.push(Item { view, own: size.writable, activity });
     }

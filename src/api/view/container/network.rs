@@ -220,6 +220,23 @@ pub struct PortView {
     protocol: &'static str,
 }
 
+impl PortView {
+    /// The container's number.
+    pub(super) fn private(&self) -> u16 {
+        self.private_port
+    }
+
+    /// The host's number, if it is published.
+    pub(super) fn public(&self) -> Option<u16> {
+        self.public_port
+    }
+
+    /// `tcp`, `udp` or `sctp`.
+    pub(super) fn protocol(&self) -> &'static str {
+        self.protocol
+    }
+}
+
 /// The ports of a running container as the list has them.
 pub(super) fn ports(shown: Shown<'_>) -> Vec<PortView> {
     let mut list = Vec::new();

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 
 use regex::Regex;
 
+use super::network::{PortView, ports};
 use super::status::health_word;
 use super::{Shown, Surroundings};
 use crate::api::error::ApiError;
@@ -13,7 +14,7 @@ use crate::api::spec::params;
 use crate::base::digest::Digest;
 use crate::base::time::Timestamp;
 use crate::container::host_config::MountType;
-use crate::network::{ContainerPort, NetworkMode, Protocol};
+use crate::network::{NetworkMode, Protocol};
 
 /// The filters that there are.
 const KEYS: [&str; 15] = [
@@ -131,8 +132,7 @@ impl Selection {
             && ancestors.is_none_or(|ancestors| ancestors.contains(&record.image))
             && self.has_volume(shown)
             && self.has_network(shown, around)
-            && Ports::any(&self.exposed, record.config.exposed_ports.keys())
-            && Ports::any(&self.published, record.host_config.port_bindings.keys())
+            && self.has_port(shown)
     }
 
     /// Names match with and without their slash.
@@ -178,6 +178,16 @@ impl Selection {
         self.filters.values("network").any(has)
     }
 
+    /// By what the list shows of ports: `publish` means the host's, `expose` the container's; one of both is enough.
+    fn has_port(&self, shown: Shown<'_>) -> bool {
+        let asked = !self.published.is_empty() || !self.exposed.is_empty();
+        let fits = |port: &PortView| {
+            port.public().is_some_and(|number| Ports::any(&self.published, number, port.protocol()))
+                || Ports::any(&self.exposed, port.private(), port.protocol())
+        };
+        !asked || ports(shown).iter().any(fits)
+    }
+
     fn ancestors(&self, around: &dyn Surroundings) -> Option<BTreeSet<Digest>> {
         let asked = self.filters.contains("ancestor");
         asked.then(|| self.filters.values("ancestor").filter_map(|name| around.image(name)).collect())
@@ -192,11 +202,8 @@ impl Ports {
         Some(Self { numbers: first..=last, protocol: protocol.parse().ok()? }).filter(|_| first <= last)
     }
 
-    fn any<'a>(wanted: &[Self], mut ports: impl Iterator<Item = &'a ContainerPort>) -> bool {
-        let fits = |port: &ContainerPort| {
-            wanted.iter().any(|one| one.protocol == port.protocol && one.numbers.contains(&port.port))
-        };
-        wanted.is_empty() || ports.any(fits)
+    fn any(wanted: &[Self], number: u16, protocol: &str) -> bool {
+        wanted.iter().any(|one| one.protocol.as_str() == protocol && one.numbers.contains(&number))
     }
 }
 

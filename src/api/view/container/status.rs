@@ -66,7 +66,7 @@ fn human(span: Duration) -> String {
     let seconds = span.as_secs();
     let minutes = seconds / 60;
     // Hours are rounded, not cut.
-    let hours = (span.as_secs_f64() / 3600.0).round() as u64;
+    let hours = (seconds + 1800) / 3600;
     match () {
         () if seconds < 1 => "Less than a second".to_owned(),
         () if seconds == 1 => "1 second".to_owned(),

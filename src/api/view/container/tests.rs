@@ -243,9 +243,7 @@ fn asked(filters: &str) -> params::ContainerList {
 
 #[test]
 fn filters_select_as_dockerd_does() {
-    let mut web = record("web");
-    web.config.exposed_ports.insert("80/tcp".parse().unwrap(), Default::default());
-    web.host_config.port_bindings.insert("80/tcp".parse().unwrap(), None);
+    let web = record("web");
     let mut old = record("old");
     old.id = ContainerId::random();
     old.created = at(5);
@@ -253,11 +251,11 @@ fn filters_select_as_dockerd_does() {
     old.image = digest('3');
     old.mounts.clear();
     old.host_config.network_mode = "mine".to_owned();
-    let up = running();
+    let (up, connected) = (running(), sandbox("bridge"));
     let ended = State { phase: Phase::Exited, exit_code: 3, finished_at: at(50), ..running() };
     let both = [
         Shown { record: &old, state: &ended, sandbox: None },
-        Shown { record: &web, state: &up, sandbox: None },
+        Shown { record: &web, state: &up, sandbox: Some(&connected) },
     ];
     let network: NetworkId = "c".repeat(64).parse().unwrap();
     let by_network = format!(r#"{{"network":["{}"]}}"#, &network.as_str()[..10]);
@@ -284,7 +282,10 @@ fn filters_select_as_dockerd_does() {
         (by_network.as_str(), true, &["/old"]),
         (r#"{"expose":["70-90/tcp"]}"#, true, &["/web"]),
         (r#"{"expose":["80/udp"]}"#, true, &[]),
-        (r#"{"publish":["80"]}"#, true, &["/web"]),
+        (r#"{"expose":["81/udp"]}"#, true, &["/web"]),
+        (r#"{"publish":["80"]}"#, true, &[]),
+        (r#"{"publish":["8000-8090"]}"#, true, &["/web"]),
+        (r#"{"publish":["80"],"expose":["80"]}"#, true, &["/web"]),
         (r#"{"health":["none"]}"#, true, &["/web", "/old"]),
         (r#"{"is-task":["true"]}"#, true, &[]),
     ] {
