@@ -52,7 +52,7 @@ scenario!(an_image_removed_by_force_goes_with_its_last_container, Setup::new().s
 });
 
 scenario!(layers_lost_in_a_power_cut_are_unpacked_at_the_start, Setup::new().slipway_only(), |d| {
-    d.sh("docker create --name c busybox echo hi").ok();
+    d.sh("docker create --name box busybox echo hi").ok();
     d.kill_9();
     // as another boot finds what was not on disk yet
     let dir = d.dir().join("data/layers");
@@ -60,7 +60,7 @@ scenario!(layers_lost_in_a_power_cut_are_unpacked_at_the_start, Setup::new().sli
     let done = std::process::Command::new("sh").args(["-c", lost]).current_dir(dir).status().unwrap();
     assert!(done.success());
     d.start_again();
-    assert_eq!(d.sh("docker start -a c").ok(), "hi");
+    assert_eq!(d.sh("docker start -a box").ok(), "hi");
 });
 
 fn run(d: &Daemon, image: &Image, command: &str) -> String {

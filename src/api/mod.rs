@@ -37,6 +37,7 @@ pub mod error;
 pub mod filters;
 pub mod handlers;
 pub mod hijack;
+mod leftover;
 pub mod lifetime;
 pub mod moment;
 pub mod respond;
@@ -59,6 +60,7 @@ use crate::api::decode::Form;
 use crate::api::error::ApiError;
 use crate::api::handlers::containers::Lists;
 use crate::api::hijack::Connection;
+use crate::api::leftover::Leftover;
 use crate::api::routing::Matched;
 use crate::api::spec::{NEWEST_VERSION, Route};
 use crate::api::versions::{ApiVersion, SERVER, UnsupportedVersion};
@@ -116,7 +118,8 @@ impl Api {
         matched: Matched,
     ) -> Result<Incoming, ApiError> {
         let Matched { route, names } = matched;
-        let (parts, mut body) = request.into_parts();
+        let (parts, body) = request.into_parts();
+        let mut body = Leftover::of(body);
         let mut form = Form::parse(parts.uri.query().unwrap_or_default())?;
         if is_form(route, &parts) {
             let bytes = body::read(std::mem::take(&mut body), FORM_LIMIT).await?;

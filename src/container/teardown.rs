@@ -33,10 +33,8 @@ fn let_image_go(parts: &Parts, image: Digest) {
     tokio::task::spawn_blocking(move || {
         let users = |id: &Digest| {
             let all = containers.all().into_iter().map(|handle| handle.snapshot().record.clone());
-            let user = |record: Arc<Record>| ImageUser {
-                container: record.id.clone(),
-                activity: Activity::Stopped,
-            };
+            let user =
+                |record: Arc<Record>| ImageUser { container: record.id.clone(), activity: Activity::Stopped };
             all.filter(|record| record.image == *id).map(user).collect()
         };
         if let Err(error) = images.let_go(&image, &users) {

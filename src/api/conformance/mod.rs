@@ -69,6 +69,7 @@ const KNOWN: &[(&str, &str)] = &[
     ("SystemEvents.status", "dockerd sends it before 1.52, no specification has it"),
     ("SystemEvents.id", "dockerd sends it before 1.52, no specification has it"),
     ("SystemEvents.from", "dockerd sends it before 1.52, no specification has it"),
+    ("SystemDataUsage.BuilderSize", "dockerd sends it before 1.42, no specification has it"),
     ("ImageInspect.Storage", "newest dockerd sends it; the specification knows it of containers only"),
     ("HostConfig.Init", "null is the daemon's default"),
     ("HostConfig.PidsLimit", "null is unset"),

@@ -108,8 +108,7 @@ mod tests {
 
     fn report() -> Report {
         let item = |own, activity| Item { view: json!({ "own": own }), own, activity };
-        let images =
-            Usage { items: vec![item(10, Activity::Used), item(5, Activity::Unused)], total: 40 };
+        let images = Usage { items: vec![item(10, Activity::Used), item(5, Activity::Unused)], total: 40 };
         Report {
             images: Some(images),
             volumes: Some(Usage::of(vec![item(3, Activity::Unused), item(4, Activity::Used)])),

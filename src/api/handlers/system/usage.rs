@@ -6,7 +6,6 @@ use std::sync::Arc;
 use http::StatusCode;
 use serde_json::{Value, json};
 
-use crate::base::time::Timestamp;
 use crate::api::call::{Call, Outcome};
 use crate::api::error::ApiError;
 use crate::api::handlers::containers::{Around, file_system_size, shown};
@@ -18,6 +17,7 @@ use crate::api::view::image::{self as image_view, Counts};
 use crate::api::view::usage::{Activity, Detail, Item, Report, Usage};
 use crate::api::view::volume::{UsageData, View};
 use crate::base::digest::Digest;
+use crate::base::time::Timestamp;
 use crate::container::Handle;
 use crate::engine::Engine;
 use crate::image::{State, Target};
@@ -70,7 +70,12 @@ async fn containers(engine: &Arc<Engine>, version: ApiVersion) -> Usage {
     for now in engine.containers.all().iter().map(Handle::snapshot) {
         let size = file_system_size(engine, &now).await;
         let one = shown(&now);
-        let view = json!(container_view::summary(one, Some(size), &Around { engine, now: Timestamp::now() }, version));
+        let view = json!(container_view::summary(
+            one,
+            Some(size),
+            &Around { engine, now: Timestamp::now() },
+            version
+        ));
         let activity = if one.is_running() { Activity::Used } else { Activity::Unused };
         items.push(Item { view, own: size.writable, activity });
     }
@@ -93,8 +98,7 @@ fn images(engine: &Engine, version: ApiVersion) -> Usage {
 }
 
 fn image(state: &State, target: &Target, counts: &Counts, used: usize, version: ApiVersion) -> Item {
-    let names: Vec<_> =
-        state.names(&target.descriptor.digest).filter_map(|name| name.reference()).collect();
+    let names: Vec<_> = state.names(&target.descriptor.digest).filter_map(|name| name.reference()).collect();
     let mut view = image_view::summary(state, target, &names, counts, used, version);
     // Here every version has the number.
     view["Containers"] = json!(used);
