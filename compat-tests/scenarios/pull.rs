@@ -164,6 +164,44 @@ scenario!(
     }
 );
 
+// dockerd 20.10 takes proxies from its environment alone.
+scenario!(
+    a_proxy_is_asked_unless_the_host_is_excepted,
+    Setup::new().without_image().slipway_only().file(json!({
+        "insecure-registries": ["10.99.0.0/16"],
+        "proxies": {"http-proxy": "http://127.0.0.1:3128", "no-proxy": "10.99.2.0/24"},
+    })),
+    |d| {
+        d.sh("for net in 1 2; do ip address add 10.99.$net.1/32 dev lo; done").ok();
+        let registry = DebianRegistry::start(d, 5000);
+        registry.push("app:1", &busybox(), Packing::Gzip);
+        let proxy = d.sh_running(
+            "exec python3 -u -c '
+import http.server, urllib.request, urllib.error
+class Proxy(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        asked = urllib.request.Request(self.path, method=self.command, headers=dict(self.headers))
+        try: answer = urllib.request.build_opener(urllib.request.ProxyHandler({})).open(asked)
+        except urllib.error.HTTPError as error: answer = error
+        self.send_response(answer.status)
+        for name, value in answer.headers.items(): self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(answer.read())
+    do_HEAD = do_GET
+    def log_message(self, *words): print(self.path, flush=True)
+print(\"listening\", flush=True)
+http.server.ThreadingHTTPServer((\"127.0.0.1\", 3128), Proxy).serve_forever()
+'",
+        );
+        proxy.shows("listening");
+        d.sh("docker pull -q 10.99.2.1:5000/app:1").ok();
+        assert!(!proxy.output().contains("10.99.2.1"), "{}", proxy.output());
+        d.sh("docker rmi 10.99.2.1:5000/app:1").ok();
+        d.sh("docker pull -q 10.99.1.1:5000/app:1").ok();
+        assert!(proxy.output().contains("http://10.99.1.1:5000/v2/app/blobs/"), "{}", proxy.output());
+    }
+);
+
 scenario!(a_blob_that_breaks_off_is_taken_up_again, Setup::new().without_image(), |d| {
     let broken = AtomicBool::new(false);
     let packed = layered().pack(Packing::Plain);

@@ -169,7 +169,8 @@ fn registry_status(error: &RegistryError) -> StatusCode {
         | RegistryError::Answer(_)
         | RegistryError::TooLarge { .. }
         | RegistryError::Mismatch { .. }
-        | RegistryError::Certificates { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        | RegistryError::Certificates { .. }
+        | RegistryError::Proxy(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }
 

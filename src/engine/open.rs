@@ -11,7 +11,7 @@ use crate::container::{Containers, Parts};
 use crate::events::EventBus;
 use crate::image::{ImageSettings, Images};
 use crate::network::{self, Networks};
-use crate::registry::{Registry, RegistrySettings};
+use crate::registry::{Proxies, Registry, RegistrySettings};
 use crate::runtime::Launcher;
 use crate::volume::Volumes;
 
@@ -72,6 +72,11 @@ pub(super) fn registry_settings(config: &Config) -> RegistrySettings {
     RegistrySettings {
         insecure: live.insecure_registries.clone(),
         mirrors: live.registry_mirrors.clone(),
+        proxies: Proxies {
+            http: config.http_proxy.clone(),
+            https: config.https_proxy.clone(),
+            none: config.no_proxy.clone(),
+        },
         ..RegistrySettings::default()
     }
 }

@@ -7,10 +7,10 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Certificate, Client, ClientBuilder, Identity};
+use reqwest::{Certificate, Client, ClientBuilder, Identity, NoProxy, Proxy};
 
 use super::error::RegistryError;
-use super::settings::{RegistrySettings, Trust, is_loopback};
+use super::settings::{Proxies, RegistrySettings, Trust, is_loopback};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// A server that sends nothing for so long has gone.
@@ -54,12 +54,27 @@ fn build(settings: &RegistrySettings, host: &str, trust: Trust) -> Result<Client
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT)
         .pool_idle_timeout(IDLE_TIMEOUT);
-    let builder = if is_loopback(host) { builder.no_proxy() } else { builder };
+    let builder = if is_loopback(host) {
+        builder.no_proxy()
+    } else {
+        proxied(builder.no_proxy(), &settings.proxies.in_force()).map_err(RegistryError::Proxy)?
+    };
     let builder = match trust {
         Trust::Verified => builder,
         Trust::Insecure => builder.tls_danger_accept_invalid_certs(true),
     };
     certificates(builder, &directory).map_err(&failed)?.build().map_err(|e| failed(super::reason(&e)))
+}
+
+fn proxied(mut builder: ClientBuilder, proxies: &Proxies) -> Result<ClientBuilder, String> {
+    let direct = proxies.none.as_deref().and_then(NoProxy::from_string);
+    let http = proxies.http.as_deref().map(Proxy::http);
+    let https = proxies.https.as_deref().map(Proxy::https);
+    for proxy in [http, https].into_iter().flatten() {
+        let proxy = proxy.map_err(|error| super::reason(&error))?;
+        builder = builder.proxy(proxy.no_proxy(direct.clone()));
+    }
+    Ok(builder)
 }
 
 /// dockerd's rules: `*.crt` are roots beside the system's, `NAME.cert` needs `NAME.key`.

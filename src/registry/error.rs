@@ -33,6 +33,8 @@ pub enum RegistryError {
     Mismatch { expected: Digest, actual: Digest },
     #[error("cannot read the certificates in {}: {reason}", directory.display())]
     Certificates { directory: PathBuf, reason: String },
+    #[error("invalid proxy: {0}")]
+    Proxy(String),
     #[error("invalid registry address {0:?}")]
     Address(String),
 }
@@ -51,6 +53,7 @@ impl RegistryError {
             | Self::TooLarge { .. }
             | Self::Mismatch { .. }
             | Self::Certificates { .. }
+            | Self::Proxy(_)
             | Self::Address(_) => false,
         }
     }

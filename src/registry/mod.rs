@@ -29,7 +29,7 @@ pub use login::Login;
 pub use platform::Platform;
 pub use reference::{AnyReference, InvalidReference, Reference};
 pub use session::{BlobStream, Fetched, Session};
-pub use settings::RegistrySettings;
+pub use settings::{Proxies, RegistrySettings};
 
 /// What is known of the registries spoken to so far: connections, tokens, what they ask for.
 #[derive(Debug)]

@@ -17,11 +17,41 @@ pub struct RegistrySettings {
     pub mirrors: Vec<String>,
     /// `/etc/docker/certs.d`: a directory for each `host:port` with `*.crt` (roots), `*.cert` and `*.key` (client).
     pub certificates: PathBuf,
+    pub proxies: Proxies,
+}
+
+/// Proxies on the way to registries; what is absent is taken from the environment (`HTTP_PROXY` and so on).
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    pub http: Option<String>,
+    pub https: Option<String>,
+    /// Hosts that are spoken to directly: names, domains, addresses and networks, with commas between.
+    pub none: Option<String>,
+}
+
+impl Proxies {
+    /// Those to use, by scheme of the request, and the exceptions.
+    pub fn in_force(&self) -> Self {
+        let variable = |names: [&str; 2]| {
+            let found = names.iter().find_map(|name| std::env::var(name).ok());
+            found.filter(|value| !value.is_empty())
+        };
+        Self {
+            http: self.http.clone().or_else(|| variable(["HTTP_PROXY", "http_proxy"])),
+            https: self.https.clone().or_else(|| variable(["HTTPS_PROXY", "https_proxy"])),
+            none: self.none.clone().or_else(|| variable(["NO_PROXY", "no_proxy"])),
+        }
+    }
 }
 
 impl Default for RegistrySettings {
     fn default() -> Self {
-        Self { insecure: Vec::new(), mirrors: Vec::new(), certificates: "/etc/docker/certs.d".into() }
+        Self {
+            insecure: Vec::new(),
+            mirrors: Vec::new(),
+            certificates: "/etc/docker/certs.d".into(),
+            proxies: Proxies::default(),
+        }
     }
 }
 
