@@ -43,6 +43,17 @@ fn serve(inside: &OwnedFd, port: u16) -> TcpListener {
     netns::enter(inside, || TcpListener::bind(("0.0.0.0", port))).unwrap()
 }
 
+/// A child that another test has forked keeps the socket that held a port until it calls exec.
+fn until_free<T>(bind: impl Fn() -> io::Result<T>) {
+    for _ in 0..1000 {
+        if bind().is_ok() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("{}", bind().err().unwrap());
+}
+
 #[test]
 fn a_published_port_is_reached_from_everywhere_and_sees_its_client() {
     let host = Host::new();
@@ -68,12 +79,7 @@ fn a_published_port_is_reached_from_everywhere_and_sees_its_client() {
         assert!(from(Some(&outside), "127.0.0.1:8080").is_err());
         networks.inner.disconnect(&web.container, &web_sandbox);
         drop(web_sandbox);
-        // A child that another test has forked keeps the socket that held the port until it calls exec.
-        let free = || TcpListener::bind("0.0.0.0:8080").is_ok();
-        assert!((0..1000).any(|_| free() || {
-            std::thread::sleep(Duration::from_millis(5));
-            false
-        }));
+        until_free(|| TcpListener::bind("0.0.0.0:8080"));
         assert_eq!(from(None, "127.0.0.1:8080").unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
     });
 }
@@ -193,6 +199,7 @@ fn udp_ports_and_single_addresses_are_published() {
         connect(networks, &request(host.dir(), NetworkMode::Bridge));
         client.send(b"early").unwrap();
         drop(host_socket);
+        until_free(|| UdpSocket::bind("192.0.2.1:32768"));
         let mut dns = publishing(&host, "dns", "53/udp", "");
         dns.ports[0].host_ip = Some("192.0.2.1".parse().unwrap());
         let (sandbox, inside) = connect(networks, &dns);

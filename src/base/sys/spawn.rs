@@ -5,13 +5,10 @@ use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use nix::fcntl::OFlag;
-use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
-use nix::sys::stat::Mode;
 
 /// glibc's `POSIX_SPAWN_SETSID`.
-const SETSID: i32 = 0x80;
+const SETSID: libc::c_int = 0x80;
 
 /// What the new process gets.
 pub struct Program<'a> {
@@ -30,27 +27,107 @@ pub fn in_own_session(program: &Program<'_>) -> io::Result<i32> {
     let above = 3 + program.fds.len() as i32;
     let fds = program.fds.iter().map(|fd| duplicate_above(*fd, above)).collect::<io::Result<Vec<_>>>()?;
     let stderr = duplicate_above(program.stderr, above)?;
-    let mut actions = PosixSpawnFileActions::init()?;
+    let mut actions = Actions::new()?;
     for fd in [0, 1] {
-        actions.add_open(fd, "/dev/null", OFlag::O_RDWR, Mode::empty())?;
+        actions.open(fd, c"/dev/null")?;
     }
-    actions.add_dup2(stderr.as_raw_fd(), 2)?;
+    actions.dup2(&stderr, 2)?;
     for (target, fd) in (3..).zip(&fds) {
-        actions.add_dup2(fd.as_raw_fd(), target)?;
+        actions.dup2(fd, target)?;
     }
-    let mut attributes = PosixSpawnAttr::init()?;
-    close_on_exec();
-    let flags = PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK | PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF;
-    attributes.set_flags(flags | PosixSpawnFlags::from_bits_retain(SETSID as _))?;
-    attributes.set_sigmask(&SigSet::empty())?;
-    attributes.set_sigdefault(&SigSet::all())?;
-    Ok(posix_spawn(program.path, &actions, &attributes, program.args, program.env)?.as_raw())
+    actions.close_from(above)?;
+    let attributes = Attributes::of_a_session()?;
+    let pointers = |texts: &[CString]| -> Vec<*mut libc::c_char> {
+        texts.iter().map(|text| text.as_ptr().cast_mut()).chain([std::ptr::null_mut()]).collect()
+    };
+    let (args, env) = (pointers(program.args), pointers(program.env));
+    let mut pid = 0;
+    // SAFETY: every pointer is to something that lives until the end of this function, the lists end with a null, and
+    // posix_spawn only reads them.
+    checked(unsafe {
+        libc::posix_spawn(
+            &raw mut pid,
+            program.path.as_ptr(),
+            &raw const actions.0,
+            &raw const attributes.0,
+            args.as_ptr(),
+            env.as_ptr(),
+        )
+    })?;
+    Ok(pid)
 }
 
-/// Marks everything above the standard streams close-on-exec (close_range(2)); Rust's own descriptors are already.
-fn close_on_exec() {
-    // SAFETY: this changes flags of descriptors, and closes none. Kernels before 5.11 refuse: then all is as before.
-    unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+/// What the child does before the exec. nix has these too, but for `close_from`, which must be an action of the child:
+/// a flag set by the caller would miss what its other threads open meanwhile.
+struct Actions(libc::posix_spawn_file_actions_t);
+
+impl Actions {
+    fn new() -> io::Result<Self> {
+        let mut actions = std::mem::MaybeUninit::uninit();
+        // SAFETY: the call initialises what it is given.
+        checked(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+        // SAFETY: the call before succeeded.
+        Ok(Self(unsafe { actions.assume_init() }))
+    }
+
+    fn open(&mut self, target: libc::c_int, path: &CStr) -> io::Result<()> {
+        // SAFETY: the actions are initialised, and the path is copied.
+        checked(unsafe {
+            libc::posix_spawn_file_actions_addopen(&raw mut self.0, target, path.as_ptr(), libc::O_RDWR, 0)
+        })
+    }
+
+    fn dup2(&mut self, fd: &OwnedFd, target: libc::c_int) -> io::Result<()> {
+        // SAFETY: the actions are initialised.
+        checked(unsafe { libc::posix_spawn_file_actions_adddup2(&raw mut self.0, fd.as_raw_fd(), target) })
+    }
+
+    /// Closes every descriptor from `lowest` on.
+    fn close_from(&mut self, lowest: libc::c_int) -> io::Result<()> {
+        // SAFETY: the actions are initialised.
+        checked(unsafe { libc::posix_spawn_file_actions_addclosefrom_np(&raw mut self.0, lowest) })
+    }
+}
+
+impl Drop for Actions {
+    fn drop(&mut self) {
+        // SAFETY: the actions are initialised and never used again.
+        unsafe { libc::posix_spawn_file_actions_destroy(&raw mut self.0) };
+    }
+}
+
+struct Attributes(libc::posix_spawnattr_t);
+
+impl Attributes {
+    /// A new session in which no signal is blocked or ignored.
+    fn of_a_session() -> io::Result<Self> {
+        let mut attributes = std::mem::MaybeUninit::uninit();
+        // SAFETY: the call initialises what it is given.
+        checked(unsafe { libc::posix_spawnattr_init(attributes.as_mut_ptr()) })?;
+        // SAFETY: the call before succeeded.
+        let mut attributes = Self(unsafe { attributes.assume_init() });
+        let flags = SETSID | libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF;
+        let (none, all) = (SigSet::empty(), SigSet::all());
+        // SAFETY: the attributes are initialised, and the sets are copied.
+        unsafe {
+            checked(libc::posix_spawnattr_setflags(&raw mut attributes.0, flags as libc::c_short))?;
+            checked(libc::posix_spawnattr_setsigmask(&raw mut attributes.0, none.as_ref()))?;
+            checked(libc::posix_spawnattr_setsigdefault(&raw mut attributes.0, all.as_ref()))?;
+        }
+        Ok(attributes)
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: the attributes are initialised and never used again.
+        unsafe { libc::posix_spawnattr_destroy(&raw mut self.0) };
+    }
+}
+
+/// The posix_spawn family returns the error number.
+fn checked(errno: libc::c_int) -> io::Result<()> {
+    if errno == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(errno)) }
 }
 
 fn duplicate_above(fd: BorrowedFd<'_>, lowest: i32) -> io::Result<OwnedFd> {
