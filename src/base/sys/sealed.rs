@@ -30,9 +30,11 @@ impl SealedProgram {
         Ok(Self(reopened.into()))
     }
 
-    /// A path under which this process and its children-to-be can execute the copy.
+    /// A path under which this process and its children can execute the copy. It names this process and not "self":
+    /// a child that has closed all descriptors on its way to the exec finds it too.
     pub fn path(&self) -> CString {
-        CString::new(format!("/proc/self/fd/{}", self.0.as_raw_fd())).expect("a number has no NUL")
+        let path = format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd());
+        CString::new(path).expect("numbers have no NUL")
     }
 }
 
