@@ -65,6 +65,56 @@ scenario!(published_ports_in_all_forms, |d| {
     d.sh("curl -sf http://127.0.0.1:8081/").code(7);
 });
 
+scenario!(localhost_is_served_whatever_it_resolves_to, |d| {
+    d.sh("docker run -d --name web -p 8080:80 busybox sh -c 'mkdir /w; echo served >/w/index.html; exec httpd -f -p 80 -h /w'").ok();
+    let ask = |address: &str| {
+        format!("for i in $(seq 50); do curl -sf http://{address}:8080/ && exit 0; sleep 0.1; done; exit 1")
+    };
+    for address in ["127.0.0.1", "[::1]"] {
+        assert_eq!(d.sh(&ask(address)).ok(), "served", "{address}");
+    }
+    d.sh("docker stop -t 0 web").ok();
+    d.sh("curl -sf 'http://[::1]:8080/'").code(7);
+    d.sh("docker start web").ok();
+    assert_eq!(d.sh(&ask("[::1]")).ok(), "served", "after a restart");
+});
+
+scenario!(an_ipv6_port_of_the_host_reaches_a_container_that_has_none, |d| {
+    d.sh("ip address add fd00:1::1/64 dev lo nodad").ok();
+    d.sh("docker run -d --name web -p '[fd00:1::1]:8080:80' -p '[::]:9999:9999/udp' busybox sh -c 'mkdir /w; echo served >/w/index.html; exec httpd -f -p 80 -h /w'").ok();
+    assert_eq!(d.sh("docker port web | sort").ok(), "80/tcp -> [fd00:1::1]:8080\n9999/udp -> [::]:9999");
+    let ask = "for i in $(seq 50); do curl -sf http://[fd00:1::1]:8080/ && exit 0; sleep 0.1; done; exit 1";
+    assert_eq!(d.sh(ask).ok(), "served");
+    let pid = d.inspect("web")["State"]["Pid"].clone();
+    let echo = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('', 9999)); print('ready', flush=True); m, a = s.recvfrom(9); s.sendto(m, a)";
+    let listener = d.sh_running(&format!("exec nsenter -t {pid} -n python3 -c \"{echo}\""));
+    crate::harness::poll::eventually("the echo listens", || listener.output().contains("ready"));
+    let send = "import socket; s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); s.settimeout(5); s.sendto(b'ping', ('::1', 9999)); print(s.recv(9).decode())";
+    assert_eq!(d.sh(&format!("python3 -c \"{send}\"")).ok(), "ping");
+});
+
+scenario!(
+    without_the_proxy_only_what_the_packet_filter_serves_is_published,
+    Setup::new().flags(&["--userland-proxy=false"]),
+    |d| {
+        d.sh("docker run -d --name web -p 8080:80 busybox sh -c 'mkdir /w; echo served >/w/index.html; exec httpd -f -p 80 -h /w'").ok();
+        let ask =
+            "for i in $(seq 50); do curl -sf http://172.17.0.1:8080/ && exit 0; sleep 0.1; done; exit 1";
+        assert_eq!(d.sh(ask).ok(), "served");
+        d.sh("curl -sf 'http://[::1]:8080/'").code(7);
+    }
+);
+
+scenario!(ports_are_served_without_the_packet_filter, Setup::new().flags(&["--iptables=false"]), |d| {
+    d.sh("docker run -d --name web -p 8080:80 busybox sh -c 'mkdir /w; echo served >/w/index.html; exec httpd -f -p 80 -h /w'").ok();
+    for address in ["127.0.0.1", "[::1]"] {
+        let ask = format!(
+            "for i in $(seq 50); do curl -sf http://{address}:8080/ && exit 0; sleep 0.1; done; exit 1"
+        );
+        assert_eq!(d.sh(&ask).ok(), "served", "{address}");
+    }
+});
+
 scenario!(a_published_udp_port_reaches_the_container, |d| {
     d.sh("docker run -d --name box -p 9999:9999/udp busybox sleep 1000").ok();
     let pid = d.inspect("box")["State"]["Pid"].clone();

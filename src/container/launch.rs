@@ -59,6 +59,7 @@ pub(super) async fn run(
         runtime: runtime_of(&parts, &record)?,
         systemd_cgroup: parts.config.cgroup_driver == crate::config::CgroupDriver::Systemd,
         port_sockets: std::mem::take(&mut sandbox.port_sockets),
+        relays: std::mem::take(&mut sandbox.relays),
         attachments,
     };
     match parts.launcher.launch(launch).await {

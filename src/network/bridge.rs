@@ -155,7 +155,7 @@ impl Inner {
     /// Opens the ways to published ports.
     pub(super) fn publish(&self, publications: &[Publication]) -> io::Result<()> {
         let mut fabric = self.fabric();
-        match fabric.firewall()?.publish(publications) {
+        match fabric.firewall()?.publish(&translated(publications)) {
             // Somebody flushed the rule set. Laying it down anew opens the ways of all attached containers.
             Err(e) if e.kind() == io::ErrorKind::NotFound => self.lay_down(&mut fabric),
             other => other,
@@ -164,10 +164,11 @@ impl Inner {
 
     /// Closes the ways to published ports.
     pub(super) fn withdraw(&self, publications: &[Publication]) -> io::Result<()> {
-        if publications.is_empty() || !self.options.bridge.firewall {
+        let translated = translated(publications);
+        if translated.is_empty() || !self.options.bridge.firewall {
             return Ok(());
         }
-        self.fabric().firewall()?.withdraw(publications)
+        self.fabric().firewall()?.withdraw(&translated)
     }
 
     /// Makes the packet filter say what it should.
@@ -180,7 +181,7 @@ impl Inner {
         let bridges: Vec<_> = fabric.ready.values().map(|r| r.rules.clone()).collect();
         let published: Vec<_> =
             self.state().attached.values().flat_map(|a| plan::publications(&a.sandbox)).collect();
-        fabric.firewall()?.lay_down(&bridges, &published, transit)
+        fabric.firewall()?.lay_down(&bridges, &translated(&published), transit)
     }
 
     /// Whether forwarding must be switched on; remembers that it was off.
@@ -217,6 +218,11 @@ impl Inner {
         }
         if forwards6 { switch_on(FORWARDING6) } else { Ok(()) }
     }
+}
+
+/// Those that the packet filter serves.
+fn translated(publications: &[Publication]) -> Vec<Publication> {
+    publications.iter().copied().filter(|publication| !publication.crosses_versions()).collect()
 }
 
 /// Whether the packet filter also handles what a bridge forwards from port to port. Then a frame to a container's own

@@ -70,6 +70,7 @@ impl BridgeOptions {
             icc: config.icc,
             default_binding: config.ip,
             firewall: config.iptables,
+            relays: config.userland_proxy,
             ip_forward: config.ip_forward,
             ip_forward_no_drop: config.ip_forward_no_drop,
             ip_masq: config.ip_masq,
@@ -103,6 +104,8 @@ pub struct BridgeOptions {
     pub default_binding: IpAddr,
     /// Whether packet filter rules may be set (`--iptables`).
     pub firewall: bool,
+    /// Whether shims serve the published ports that the packet filter does not (`--userland-proxy`).
+    pub relays: bool,
     /// Whether the kernel's forwarding is switched on if it is off.
     pub ip_forward: bool,
     /// Whether the host may then forward for others too.
@@ -125,6 +128,7 @@ impl Default for BridgeOptions {
             icc: true,
             default_binding: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
             firewall: true,
+            relays: true,
             ip_forward: true,
             ip_forward_no_drop: false,
             ip_masq: true,

@@ -228,6 +228,7 @@ impl Plan<'_> {
             ports: publish::port_map(exposed, self.publications().into_iter()),
             files: Some(request.dir.clone()),
             port_sockets: Vec::new(),
+            relays: Vec::new(),
         }
     }
 
@@ -245,6 +246,8 @@ impl Plan<'_> {
         let (name, endpoint) = (request.name.clone(), main.state.endpoint.clone());
         let target = Target {
             default_binding: bridge::Settings::of(&main.network).binding,
+            relays: self.inner.options.bridge.relays,
+            loopback6: publish::has_loopback6(),
             ..publish_target(&main.state)
         };
         let ephemeral = Ephemeral::read();
@@ -267,6 +270,10 @@ impl Plan<'_> {
     pub fn keep(mut self) -> Sandbox {
         self.kept = true;
         let mut sandbox = std::mem::take(&mut self.sandbox);
+        let options = &self.inner.options.bridge;
+        let served = |p: &Publication| options.relays && (!options.firewall || p.crosses_versions());
+        let relayed = self.publications().into_iter().filter(served);
+        sandbox.relays = relayed.filter_map(|publication| publication.relay()).collect();
         sandbox.port_sockets = self.ports.iter_mut().flat_map(|held| held.sockets.drain(..)).collect();
         sandbox
     }
@@ -346,7 +353,8 @@ pub(super) fn publications(sandbox: &Sandbox) -> Vec<Publication> {
 
 fn publish_target(endpoint: &EndpointState) -> Target {
     let (v4, v6) = (endpoint.address.map(|net| net.addr()), endpoint.address6.map(|net| net.addr()));
-    Target { v4, v6, default_binding: None }
+    // What was relayed when it was published is so still.
+    Target { v4, v6, default_binding: None, relays: true, loopback6: false }
 }
 
 /// An IP version.

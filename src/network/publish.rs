@@ -2,7 +2,8 @@
 //!
 //! A port is held by a listening (or bound) socket that nobody reads: it keeps other programs from taking the port,
 //! and the container's shim keeps it when the daemon dies. Packets never reach it, because the packet filter sends
-//! them on before they are delivered.
+//! them on before they are delivered; but where host and container have no IP version in common, which the packet
+//! filter cannot translate, and the shim carries the traffic ([`Publication::relay`]).
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
@@ -18,6 +19,7 @@ use nix::sys::socket::{
 
 use super::PublishError;
 use super::port::{ContainerPort, HostPorts, PortBinding, PortMap, PortRequest, Protocol};
+use crate::runtime::protocol::{Relay, RelayProtocol};
 
 /// How often another port is tried when one of a range turns out to be held by somebody else.
 const ATTEMPTS: usize = 10;
@@ -32,6 +34,23 @@ pub(super) struct Publication {
     pub container: SocketAddr,
 }
 
+impl Publication {
+    /// False if the packet filter can serve this port: it translates addresses of one version.
+    pub fn crosses_versions(&self) -> bool {
+        self.host.is_ipv4() != self.container.is_ipv4()
+    }
+
+    /// How the shim serves this port.
+    pub fn relay(&self) -> Option<Relay> {
+        let protocol = match self.protocol {
+            Protocol::Tcp => RelayProtocol::Tcp,
+            Protocol::Udp => RelayProtocol::Udp,
+            Protocol::Sctp => return None,
+        };
+        Some(Relay { protocol, host: self.host, container: self.container })
+    }
+}
+
 /// The container's addresses on the network through which its ports are published.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Target {
@@ -39,6 +58,19 @@ pub(super) struct Target {
     pub v6: Option<Ipv6Addr>,
     /// Where ports are published when the request names no address.
     pub default_binding: Option<IpAddr>,
+    /// Whether ports are published on addresses of the IP version that the container lacks.
+    pub relays: bool,
+    /// Whether the host has `::1`.
+    pub loopback6: bool,
+}
+
+impl Target {
+    /// The container's address at which a port on `host` is served: of the same version if it has one.
+    fn behind(&self, host: IpAddr, protocol: Protocol) -> Option<IpAddr> {
+        let (v4, v6) = (self.v4.map(IpAddr::V4), self.v6.map(IpAddr::V6));
+        let (same, other) = if host.is_ipv4() { (v4, v6) } else { (v6, v4) };
+        same.or(other.filter(|_| self.relays && protocol != Protocol::Sctp))
+    }
 }
 
 /// Requests that must get the same host port: they differ in the host's address only.
@@ -49,12 +81,12 @@ pub(super) struct Group {
     addresses: Vec<IpAddr>,
 }
 
-/// Sorts requests into groups: exact ports first, so that no range takes them. Addresses of a family that the
-/// container does not have are left out.
+/// Sorts requests into groups: exact ports first, so that no range takes them. Addresses at which the container cannot
+/// be served are left out.
 pub(super) fn groups(requests: &[PortRequest], target: Target) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for request in requests {
-        let addresses = host_addresses(request.host_ip, target);
+        let addresses = host_addresses(request, target);
         let same = groups.iter_mut().find(|g| (g.container, g.host) == (request.container, request.host));
         match same {
             Some(group) => group.addresses.extend(addresses),
@@ -74,14 +106,27 @@ fn is_exact(ports: HostPorts) -> bool {
     matches!(ports, HostPorts::Range { first, last } if first == last)
 }
 
-fn host_addresses(wish: Option<IpAddr>, target: Target) -> Vec<IpAddr> {
+/// Without an address in the request: all of IPv4, and all of IPv6 if the container has that. If it has not, then the
+/// host's own loopback, so that `localhost` works whatever it resolves to; the world's IPv6 clients would appear in
+/// the container under the host's address, and so get in only where the request says so.
+fn host_addresses(request: &PortRequest, target: Target) -> Vec<IpAddr> {
     let default = target.default_binding.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
-    let mut addresses = vec![wish.unwrap_or(default)];
-    if wish.is_none() && default == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
-        addresses.push(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let mut addresses = vec![request.host_ip.unwrap_or(default)];
+    if request.host_ip.is_none() && default == IpAddr::V4(Ipv4Addr::UNSPECIFIED) {
+        match target.v6 {
+            Some(_) => addresses.push(IpAddr::V6(Ipv6Addr::UNSPECIFIED)),
+            None if target.loopback6 => addresses.push(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+            None => {}
+        }
     }
-    addresses.retain(|ip| if ip.is_ipv4() { target.v4.is_some() } else { target.v6.is_some() });
+    addresses.retain(|ip| target.behind(*ip, request.container.protocol).is_some());
     addresses
+}
+
+/// Whether the host has `::1` (proc_net: an address in hexadecimal begins each line).
+pub(super) fn has_loopback6() -> bool {
+    let addresses = fs::read_to_string("/proc/thread-self/net/if_inet6").unwrap_or_default();
+    addresses.lines().any(|line| line.starts_with("00000000000000000000000000000001 "))
 }
 
 /// Which host ports our containers have, and where the search for a free one goes on.
@@ -216,9 +261,9 @@ pub(super) fn hold(
 }
 
 fn publication(group: &Group, target: Target, host: SocketAddr) -> Option<Publication> {
-    let address = if host.is_ipv4() { target.v4.map(IpAddr::V4) } else { target.v6.map(IpAddr::V6) };
-    let container = SocketAddr::new(address?, group.container.port);
-    Some(Publication { protocol: group.container.protocol, host, container })
+    let protocol = group.container.protocol;
+    let container = SocketAddr::new(target.behind(host.ip(), protocol)?, group.container.port);
+    Some(Publication { protocol, host, container })
 }
 
 /// `None` where the kernel has no sockets of this protocol: then nobody else can take the port either.
@@ -310,7 +355,13 @@ mod tests {
     }
 
     fn v4() -> Target {
-        Target { v4: Some("172.17.0.2".parse().unwrap()), v6: None, default_binding: None }
+        Target {
+            v4: Some("172.17.0.2".parse().unwrap()),
+            v6: None,
+            default_binding: None,
+            relays: true,
+            loopback6: true,
+        }
     }
 
     #[test]
@@ -352,17 +403,31 @@ mod tests {
         ];
         let groups = groups(&requests, v4());
         let shown: Vec<_> = groups.iter().map(|g| (g.container.port, g.addresses.clone())).collect();
-        assert_eq!(shown, [(81, vec![ip("0.0.0.0")]), (80, vec![ip("10.0.0.1"), ip("127.0.0.1")])]);
+        assert_eq!(
+            shown,
+            [(81, vec![ip("0.0.0.0"), ip("::1")]), (80, vec![ip("10.0.0.1"), ip("127.0.0.1"), ip("::1")]),]
+        );
     }
 
     #[test]
     fn all_addresses_means_both_families_where_the_container_has_both() {
         let both = Target { v6: Some("fd00::2".parse().unwrap()), ..v4() };
         let addresses = |target| groups(&[request("80", "", "80")], target)[0].addresses.clone();
-        assert_eq!(addresses(v4()), [ip("0.0.0.0")]);
         assert_eq!(addresses(both), [ip("0.0.0.0"), ip("::")]);
         assert_eq!(addresses(Target { default_binding: Some(ip("127.0.0.1")), ..both }), [ip("127.0.0.1")]);
-        assert!(groups(&[request("80", "::", "80")], v4()).is_empty());
+    }
+
+    #[test]
+    fn a_version_that_the_container_lacks_is_relayed_for_the_host_and_where_it_is_asked_for() {
+        let addresses = |request, target| groups(&[request], target).pop().map(|group| group.addresses);
+        let (ours, all) = (Some(vec![ip("0.0.0.0"), ip("::1")]), Some(vec![ip("0.0.0.0")]));
+        assert_eq!(addresses(request("80", "", "80"), v4()), ours);
+        assert_eq!(addresses(request("80", "", "80"), Target { loopback6: false, ..v4() }), all);
+        assert_eq!(addresses(request("80", "::", "80"), v4()), Some(vec![ip("::")]));
+        assert_eq!(addresses(request("80/sctp", "", "80"), v4()), all);
+        let without = Target { relays: false, ..v4() };
+        assert_eq!(addresses(request("80", "", "80"), without), all);
+        assert_eq!(addresses(request("80", "::", "80"), without), None);
     }
 
     #[test]

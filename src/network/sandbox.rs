@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use super::options::{DnsOptions, Labels};
 use super::port::{ContainerPort, PortMap, PortRequest};
 use crate::base::id::{ContainerId, EndpointId, NetworkId};
+use crate::runtime::protocol::Relay;
 
 /// `HostConfig.NetworkMode`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -180,6 +181,9 @@ pub struct Sandbox {
     /// Sockets that hold the published ports on the host: for the shim to keep while the container runs.
     #[serde(skip)]
     pub port_sockets: Vec<OwnedFd>,
+    /// The published ports that the packet filter cannot serve: for the shim to serve.
+    #[serde(skip)]
+    pub relays: Vec<Relay>,
 }
 
 /// A clone describes the sandbox; it holds no port.
@@ -191,6 +195,7 @@ impl Clone for Sandbox {
             ports: self.ports.clone(),
             files: self.files.clone(),
             port_sockets: Vec::new(),
+            relays: Vec::new(),
         }
     }
 }

@@ -295,6 +295,7 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
     let (streams, clients) =
         spec.attachments.drain(..).map(|attachment| (attachment.streams, attachment.client)).unzip();
     let launch = Launch {
+        relays: std::mem::take(&mut spec.relays),
         id: spec.id.clone(),
         terminal,
         console_size: spec.console_size,

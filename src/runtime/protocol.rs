@@ -5,6 +5,7 @@
 //! is told in full at each connection ([`Status`]); [`Event`]s only shorten the wait for what the status would say.
 
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
@@ -102,6 +103,26 @@ pub struct Launch {
     #[serde(default)]
     pub resources: Option<LinuxResources>,
     pub attachments: Vec<Streams>,
+    /// Published ports that the shim serves itself; their sockets are among those to hold.
+    #[serde(default)]
+    pub relays: Vec<Relay>,
+}
+
+/// A published port of an IP version that the container does not have.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Relay {
+    pub protocol: RelayProtocol,
+    /// What the port's socket is bound to.
+    pub host: SocketAddr,
+    /// Where its traffic goes.
+    pub container: SocketAddr,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RelayProtocol {
+    Tcp,
+    Udp,
 }
 
 /// A process to add to a running container.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::protocol::{LogMode, Runtime, Size, StdinMode, Streams};
+use super::protocol::{LogMode, Relay, Runtime, Size, StdinMode, Streams};
 use crate::base::id::{ContainerId, ExecId};
 use crate::logs::options::LogTarget;
 
@@ -26,6 +26,8 @@ pub struct LaunchSpec {
     pub systemd_cgroup: bool,
     /// Sockets that hold the container's published ports; open as long as it lives.
     pub port_sockets: Vec<OwnedFd>,
+    /// Which of them the shim serves.
+    pub relays: Vec<Relay>,
     /// Clients that attached before the start.
     pub attachments: Vec<Attachment>,
 }

@@ -121,6 +121,7 @@ impl Shim {
         self.exit = Some(record.clone());
         self.tell(&Message::Event(Event::Exited(record)));
         self.held.clear();
+        self.relays.close(&self.poller);
         // A daemon that listens acknowledges at once, and has better things to wait for than this.
         if self.connections.is_empty() {
             self.remove_cgroup();

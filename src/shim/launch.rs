@@ -40,6 +40,7 @@ impl Shim {
         let mut fds = fds.into_iter();
         let clients: Vec<_> = fds.by_ref().take(launch.attachments.len()).collect();
         self.held.extend(fds);
+        self.relays.serve(&launch.relays, &mut self.held, &self.poller)?;
         self.log = Some(Log::open(launch.log.clone())?);
         let mut streams = Streams::new(INIT, launch.stdin, launch.log_mode);
         let (console, stdio) = if launch.terminal {

@@ -24,6 +24,7 @@ pub mod pid1;
 mod poll;
 mod process;
 mod program;
+mod relay;
 mod report;
 mod rlimit;
 mod streams;
@@ -97,6 +98,7 @@ struct Shim {
     launch: Option<Launch>,
     /// Descriptors that live as long as the container: its published ports.
     held: Vec<OwnedFd>,
+    relays: relay::Relays,
     processes: BTreeMap<Key, Process>,
     next_key: Key,
     /// Ends of processes that nobody knew yet: an exec may end before its start has been read.
@@ -145,6 +147,7 @@ impl Shim {
             next_connection: 0,
             launch: None,
             held: Vec::new(),
+            relays: relay::Relays::default(),
             processes: BTreeMap::new(),
             next_key: INIT + 1,
             unclaimed: Vec::new(),
@@ -203,6 +206,7 @@ impl Shim {
                 }
             }
             Token::Client(key, client) => self.client_ready(key, client, flags),
+            Token::Relay(id, which) => self.relays.ready(id, which, flags, &self.poller),
         }
     }
 

@@ -26,6 +26,8 @@ pub enum Token {
     Output(Key, Stream),
     Input(Key),
     Client(Key, u16),
+    /// A published port that is served here, or a connection to it.
+    Relay(u32, u16),
 }
 
 impl Token {
@@ -40,6 +42,7 @@ impl Token {
             Self::Output(key, Stream::Stderr) => (5, key, 1),
             Self::Input(key) => (6, key, 0),
             Self::Client(key, id) => (7, key, id),
+            Self::Relay(id, which) => (8, id, which),
         };
         kind << 48 | u64::from(who) << 16 | u64::from(which)
     }
@@ -57,6 +60,7 @@ impl Token {
             (5, _) => Self::Output(who, Stream::Stderr),
             (6, _) => Self::Input(who),
             (7, id) => Self::Client(who, id),
+            (8, which) => Self::Relay(who, which),
             _ => return None,
         })
     }
@@ -125,6 +129,7 @@ mod tests {
             Token::Output(u32::MAX, Stream::Stderr),
             Token::Input(3),
             Token::Client(9, u16::MAX),
+            Token::Relay(u32::MAX, 2),
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

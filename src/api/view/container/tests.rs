@@ -130,6 +130,7 @@ fn sandbox(name: &str) -> Sandbox {
         ports: ports.map(|(port, bindings)| (port.parse().unwrap(), bindings)).into(),
         files: None,
         port_sockets: vec![],
+        relays: vec![],
     }
 }
 
