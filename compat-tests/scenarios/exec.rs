@@ -71,6 +71,11 @@ scenario!(the_container_s_end_ends_its_execs, |d| {
     assert_eq!(exec.exit_code(), 137);
 });
 
+scenario!(the_exit_of_an_exec_is_known_after_its_container_s_removal, |d| {
+    d.sh("docker run -d --rm --name box busybox sh -c 'until [ -e /go ]; do :; done'").ok();
+    d.sh("docker exec box sh -c 'touch /go; sleep 1000'").code(137);
+});
+
 scenario!(a_terminal_of_an_exec_is_resized, |d| {
     d.sh("docker run -d --name box busybox sleep 1000").ok();
     let mut shell = d.terminal("docker exec -it box sh");

@@ -42,7 +42,9 @@ scenario!(a_container_sees_its_own_cgroup_and_cannot_change_it, |d| {
     assert_eq!(d.sh(&format!("docker exec box cat /sys/fs/cgroup/{limit}")).ok(), "67108864");
     let written = d.sh(&format!("docker exec box sh -c 'echo 99999999 >/sys/fs/cgroup/{limit}'"));
     assert!(written.stderr.contains("Read-only file system"), "{written}");
-    let made = d.sh("docker exec box mkdir /sys/fs/cgroup/own");
+    // What v1 has there is no cgroup but a directory of them.
+    let inside = if v2 { "own" } else { "memory/own" };
+    let made = d.sh(&format!("docker exec box mkdir /sys/fs/cgroup/{inside}"));
     assert!(made.stderr.contains("Read-only file system"), "{made}");
     if v2 {
         assert_eq!(d.sh("docker exec box cat /proc/self/cgroup").ok(), "0::/");

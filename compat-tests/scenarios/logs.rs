@@ -138,7 +138,7 @@ scenario!(a_sink_that_is_not_there_fails_the_start, |d| {
     d.sh("docker run --rm --log-driver fluentd --log-opt fluentd-async=true busybox echo fine").ok();
     d.sh("docker create --log-driver gelf busybox").fails(1, "gelf-address is a required parameter");
     d.sh("docker create --log-driver nowhere busybox")
-        .fails(1, "no log driver named 'nowhere' is registered");
+        .fails(1, "error looking up logging plugin nowhere: plugin \"nowhere\" not found");
 });
 
 // dockerd 20.10 waits for the sink; here it waits on disk.

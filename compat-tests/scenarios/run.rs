@@ -174,12 +174,8 @@ scenario!(a_fresh_volume_takes_the_image_s_content, |d| {
     assert_eq!(d.sh("docker run --rm -v data:/etc busybox cat /etc/group").ok().lines().count(), 3);
     d.sh("docker run --rm -v data:/etc busybox sh -c 'echo x >/etc/group'").ok();
     assert_eq!(d.sh("docker run --rm -v data:/etc busybox cat /etc/group").ok(), "x");
-    assert_eq!(
-        d.sh("docker run --rm --mount type=volume,target=/etc,volume-nocopy busybox ls /etc | grep -c group")
-            .stdout
-            .trim(),
-        "0"
-    );
+    let listed = d.sh("docker run --rm --mount type=volume,target=/etc,volume-nocopy busybox ls /etc").ok();
+    assert!(listed.contains("hosts") && !listed.contains("group"), "{listed}");
 });
 
 scenario!(volumes_come_from_another_container, |d| {

@@ -40,7 +40,7 @@ scenario!(next_exit_waits_for_a_start_first, |d| {
 scenario!(removed_waits_for_the_removal, |d| {
     d.sh("docker run -d --rm --name box busybox sh -c 'while [ ! -e /go ]; do sleep 0.1; done; exit 6'").ok();
     let waiter = waiting(d, "box", "removed");
-    d.sh("docker exec box touch /go").ok();
+    d.sh("docker exec -d box touch /go").ok();
     assert_eq!(code(waiter), json!(6));
     d.get("/containers/box/json").expect(404);
 });

@@ -34,6 +34,14 @@ impl Containers {
         });
         found.ok_or_else(unknown)
     }
+
+    /// The exec with this id, also if its container has been removed since.
+    pub fn find_exec(&self, id: &str) -> Result<Arc<Exec>, ExecError> {
+        self.exec(id).map(|(_, exec)| exec).or_else(|error| {
+            let departed = self.departed();
+            departed.iter().find(|exec| exec.id.as_str() == id && !exec.is_stale()).cloned().ok_or(error)
+        })
+    }
 }
 
 impl Handle {
@@ -113,6 +121,11 @@ impl Handle {
     pub fn running_execs(&self) -> Vec<ExecId> {
         let running = |exec: &&Arc<Exec>| matches!(exec.phase(), ExecPhase::Running { .. });
         self.execs().values().filter(running).map(|exec| exec.id.clone()).collect()
+    }
+
+    pub(super) fn ended_execs(&self) -> Vec<Arc<Exec>> {
+        let ended = |exec: &&Arc<Exec>| matches!(exec.phase(), ExecPhase::Ended { .. });
+        self.execs().values().filter(ended).cloned().collect()
     }
 
     /// Reports that a client attached.

@@ -3,20 +3,27 @@
 //! Owns the two indexes and the reservation of names, nothing of a container's life. Readers hold the lock for a
 //! map look-up only; no slow work and no await happens under it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::error::{LookupError, NameError};
+use super::exec::Exec;
 use super::handle::Handle;
 use crate::base::id::ContainerId;
+
+/// How many execs of removed containers are remembered.
+const DEPARTED: usize = 64;
 
 /// All containers of this daemon.
 #[derive(Default)]
 pub struct Containers {
     index: RwLock<Index>,
     generation: AtomicU64,
+    /// Execs of containers that were removed: a client that ended its container by an exec asks for its exit code
+    /// afterwards. The newest are last.
+    departed: Mutex<VecDeque<Arc<Exec>>>,
 }
 
 #[derive(Default)]
@@ -94,10 +101,20 @@ impl Containers {
     /// Takes a container and its name out of sight.
     pub fn remove(&self, id: &ContainerId) {
         let mut index = self.write();
-        index.by_id.remove(id);
+        let removed = index.by_id.remove(id);
         index.names.retain(|_, holder| holder != id);
         drop(index);
+        let mut departed = self.departed();
+        departed.extend(removed.iter().flat_map(Handle::ended_execs));
+        let surplus = departed.len().saturating_sub(DEPARTED);
+        departed.drain(..surplus);
+        drop(departed);
         self.changed();
+    }
+
+    /// Execs that ended in containers which are no more.
+    pub(super) fn departed(&self) -> MutexGuard<'_, VecDeque<Arc<Exec>>> {
+        self.departed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Index> {

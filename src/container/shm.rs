@@ -29,7 +29,7 @@ pub(super) fn mount(parts: &Parts, record: &Record) -> io::Result<()> {
     // A start that was cut off may have left it mounted.
     mount::unmount_if_mounted(&target, mount::Unmount::Lazy)?;
     let options = format!("mode=1777,size={}", record.host_config.shm_size);
-    mount::tmpfs(&target, MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NODEV, &options)
+    mount::tmpfs("shm", &target, MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NODEV, &options)
 }
 
 /// The host's directory that the container shows; `None` for a file system in the container alone, or none at all.

@@ -67,10 +67,8 @@ fn taken(theirs: &MountPoint, access: Access) -> MountPoint {
 
 impl From<VolumesFromError> for ContainerError {
     fn from(error: VolumesFromError) -> Self {
-        match error {
-            VolumesFromError::Container(error) => Self::Lookup(error),
-            VolumesFromError::Empty | VolumesFromError::Mode(_) => Self::bad_request(&error),
-        }
+        // A container that is not there makes a bad request too, no 404: that would be about the one to be created.
+        Self::bad_request(&error)
     }
 }
 

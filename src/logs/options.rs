@@ -24,7 +24,7 @@ const DEFAULT_MAX_FILE: u32 = 4;
 /// Why log options are refused.
 #[derive(Debug, thiserror::Error)]
 pub enum LogOptionError {
-    #[error("logger: no log driver named '{0}' is registered")]
+    #[error("error looking up logging plugin {0}: plugin \"{0}\" not found")]
     UnknownDriver(String),
     #[error("logger: logging mode not supported: {0}")]
     Mode(String),
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn bad_drivers_and_options_are_refused_in_dockerds_words() {
         for (driver, options, text) in [
-            ("x", &[][..], "logger: no log driver named 'x' is registered"),
+            ("x", &[][..], "error looking up logging plugin x: plugin \"x\" not found"),
             ("json-file", &[("foo", "1")], "unknown log opt 'foo' for json-file log driver"),
             ("json-file", &[("mode", "x")], "logger: logging mode not supported: x"),
             (

@@ -127,7 +127,7 @@ async fn settled(exec: &Exec) -> ExecPhase {
 
 /// `GET /exec/{id}/json`
 pub async fn inspect(call: Call<params::ExecInspect>) -> Outcome {
-    let (_, exec) = call.engine.containers.exec(&call.params.id)?;
+    let exec = call.engine.containers.find_exec(&call.params.id)?;
     let config = &exec.config;
     let (running, code, pid) = match settled(&exec).await {
         ExecPhase::Created | ExecPhase::Starting => (false, None, 0),

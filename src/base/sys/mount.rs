@@ -45,10 +45,10 @@ pub fn set_propagation(target: &Path, propagation: MountPropagationFlags) -> io:
     Ok(mount::mount_change(target, propagation)?)
 }
 
-/// A new tmpfs with `options` as of tmpfs(5), such as `mode=755,size=64m`.
-pub fn tmpfs(target: &Path, flags: MountFlags, options: &str) -> io::Result<()> {
+/// A new tmpfs that mount tables show as `source`, with `options` as of tmpfs(5), such as `mode=755,size=64m`.
+pub fn tmpfs(source: &str, target: &Path, flags: MountFlags, options: &str) -> io::Result<()> {
     let options = CString::new(options)?;
-    Ok(mount::mount("tmpfs", target, "tmpfs", flags, options.as_c_str())?)
+    Ok(mount::mount(source, target, "tmpfs", flags, options.as_c_str())?)
 }
 
 /// Takes the topmost mount off `target`. Does not follow a symbolic link there.

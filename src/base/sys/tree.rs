@@ -172,7 +172,7 @@ mod tests {
         let tree = Tree::assemble::<io::Error>(|| {
             let volume = copy(&outside, Recursion::Recursive)?;
             make_read_only(volume.as_fd(), Recursion::Recursive)?;
-            tmpfs(&target, MountFlags::empty(), "mode=755")?;
+            tmpfs("tmpfs", &target, MountFlags::empty(), "mode=755")?;
             let root = Root::open(&target)?;
             let place = root.create_dirs(Path::new("data"), 0o755)?;
             attach_over(volume, place)?;

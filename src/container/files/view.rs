@@ -14,6 +14,7 @@ use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard};
 
 use super::{FilesError, blocking};
 use crate::base::sys::mount::Recursion;
+use crate::base::sys::mount_point::{self, Kind};
 use crate::base::sys::pidfd::PidFd;
 use crate::base::sys::root_fs::Root;
 use crate::base::sys::tree::{self, Tree};
@@ -215,15 +216,9 @@ impl Cover {
 }
 
 fn place(root: &Root, destination: &Path, mount: &OwnedFd) -> std::io::Result<OwnedFd> {
-    match root.open_in(destination, OFlags::PATH, Mode::empty()) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-        other => return other,
-    }
-    let kind = FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode);
-    if kind == FileType::Directory {
-        return root.create_dirs(destination, 0o755);
-    }
-    root.create_dirs(destination.parent().unwrap_or(Path::new("/")), 0o755)?;
-    let flags = OFlags::CREATE | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK;
-    root.open_in(destination, flags, Mode::from_raw_mode(0o755))
+    let kind = match FileType::from_raw_mode(rustix::fs::fstat(mount)?.st_mode) {
+        FileType::Directory => Kind::Directory,
+        _ => Kind::File,
+    };
+    root.open_in(&mount_point::place(root, destination, kind, &[])?, OFlags::PATH, Mode::empty())
 }

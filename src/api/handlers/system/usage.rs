@@ -1,5 +1,6 @@
 //! `GET /system/df`: what images, containers and volumes take.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -67,7 +68,9 @@ async fn measured(
 
 async fn containers(engine: &Arc<Engine>, version: ApiVersion) -> Usage {
     let mut items = Vec::new();
-    for now in engine.containers.all().iter().map(Handle::snapshot) {
+    let mut containers: Vec<_> = engine.containers.all().iter().map(Handle::snapshot).collect();
+    containers.sort_by_key(|now| Reverse(now.record.created));
+    for now in containers {
         let size = file_system_size(engine, &now).await;
         let one = shown(&now);
         let view = json!(container_view::summary(
