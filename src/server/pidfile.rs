@@ -41,10 +41,11 @@ pub fn claim(path: &Path) -> Result<Pidfile, StartError> {
     Ok(Pidfile { path: path.to_owned(), _lock: lock })
 }
 
+/// Whether a process is an engine that takes no lock. One that has ended and waits for its parent has no program.
 fn is_engine(pid: i32) -> bool {
     let own = i32::try_from(std::process::id()).is_ok_and(|own| own == pid);
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    pid > 1 && !own && matches!(name.trim(), "dockerd" | "slipwayd")
+    pid > 1 && !own && name.trim() == "dockerd" && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
 }
 
 impl Drop for Pidfile {
@@ -57,6 +58,23 @@ impl Drop for Pidfile {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_has_ended_is_no_engine() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("dockerd");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut process = std::process::Command::new(&program).arg("1000").spawn().unwrap();
+        let pid = i32::try_from(process.id()).unwrap();
+        assert!(is_engine(pid));
+        process.kill().unwrap();
+        let ended = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap().contains(") Z ");
+        while !ended() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(!is_engine(pid));
+        process.wait().unwrap();
+    }
 
     #[test]
     fn a_stale_file_is_taken_over_and_a_held_one_is_not() {
