@@ -100,3 +100,31 @@ scenario!(a_busy_port_is_named, |d| {
     d.sh("docker run -d --name second -p 8080:80 busybox sleep 1000").fails(125, "port is already allocated");
     assert_eq!(d.sh("docker inspect -f '{{.State.Status}}' second").ok(), "created");
 });
+
+scenario!(what_cannot_be_run_is_refused_with_the_words_that_clients_know, |d| {
+    for (arguments, code, words) in [
+        ("--cap-add NONSENSE", 125, "invalid CapAdd: unknown capability: \"CAP_NONSENSE\""),
+        ("--cap-drop NONSENSE", 125, "invalid CapDrop: unknown capability: \"CAP_NONSENSE\""),
+        ("--device /dev/nope", 127, "custom device \"/dev/nope\": no such file or directory"),
+        ("--tmpfs /x:nonsense", 125, "invalid tmpfs option [\"nonsense\"]"),
+        ("--network container:nope", 125, "No such container: nope"),
+        ("--pid container:nope", 125, "No such container: nope"),
+        ("--ipc container:nope", 125, "No such container: nope"),
+        ("--volumes-from nope", 125, "No such container: nope"),
+        ("-m 1m", 125, "Minimum memory limit allowed is 6MB"),
+        ("--memory-swap 1m", 125, "You should always set the Memory limit when using Memoryswap limit"),
+        ("--mount type=bind,source=/nope,target=/x", 125, "bind source path does not exist: /nope"),
+        ("--stop-signal NONSENSE", 125, "nvalid signal: NONSENSE"),
+        ("--oom-score-adj 5000", 125, "range for oom score adj is [-1000, 1000]"),
+        ("-w x", 125, "the working directory 'x' is invalid, it needs to be an absolute path"),
+    ] {
+        d.sh(&format!("docker run --rm {arguments} busybox true")).fails(code, words);
+    }
+    assert_eq!(d.sh("docker ps -aq | wc -l").ok(), "0");
+    d.sh("docker run -d --name web busybox sleep 1000").ok();
+    let ended = d.sh("docker top web -o nonsense");
+    ended.fails(1, "unknown user-defined format specifier");
+    assert_eq!(ended.stderr.trim().lines().count(), 1, "{ended}");
+    // Filters of events are not checked: newer clients ask for kinds that an older engine has not.
+    d.sh("docker events --since 0s --until 0s --filter nonsense=1").ok();
+});

@@ -228,3 +228,15 @@ scenario!(the_same_layer_in_two_images_is_kept_once, |d| {
     d.sh("docker rmi busybox").ok();
     assert_eq!(d.sh("docker run --rm second:1 echo still").ok(), "still");
 });
+
+scenario!(a_prune_leaves_an_image_in_use_the_name_it_is_used_by, |d| {
+    d.sh("docker tag busybox a/b:1 && docker tag busybox other").ok();
+    d.sh("docker create --name box busybox").ok();
+    d.sh("docker image prune -f").ok();
+    assert_eq!(d.sh("docker images -q | wc -l").ok(), "3");
+    let pruned = d.sh("docker image prune -af").ok();
+    assert!(pruned.contains("untagged: a/b:1") && pruned.contains("untagged: other:latest"), "{pruned}");
+    assert_eq!(d.sh("docker images --format '{{.Repository}}:{{.Tag}}'").ok(), "busybox:latest");
+    d.sh("docker rm box && docker image prune -af").ok();
+    assert_eq!(d.sh("docker images -q | wc -l").ok(), "0");
+});

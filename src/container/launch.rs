@@ -143,6 +143,9 @@ async fn reachable(log: LogTarget) -> Result<LogTarget, ContainerError> {
 }
 
 async fn connect(parts: &Parts, record: &Record) -> Result<Sandbox, ContainerError> {
+    if let Some(target) = record.host_config.network_mode.strip_prefix("container:") {
+        parts.containers.resolve(target)?;
+    }
     let request = request::sandbox(parts, record)?;
     parts.networks.connect(request).await.map_err(|error| {
         let message = format!("failed to set up container networking: {error}");

@@ -33,7 +33,9 @@ impl Handle {
             let ps = Command::new("ps").args(&arguments).output();
             let ps = ps.map_err(|error| format!("ps: {error}"))?;
             if !ps.status.success() {
-                return Err(format!("ps: {}", String::from_utf8_lossy(&ps.stderr).trim()));
+                // The first line says why; what follows is its usage.
+                let why = String::from_utf8_lossy(&ps.stderr);
+                return Err(format!("ps: {}", why.trim().lines().next().unwrap_or("it failed")));
             }
             select(&String::from_utf8_lossy(&ps.stdout), &pids)
         });

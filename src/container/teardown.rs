@@ -33,8 +33,11 @@ fn let_image_go(parts: &Parts, image: Digest) {
     tokio::task::spawn_blocking(move || {
         let users = |id: &Digest| {
             let all = containers.all().into_iter().map(|handle| handle.snapshot().record.clone());
-            let user =
-                |record: Arc<Record>| ImageUser { container: record.id.clone(), activity: Activity::Stopped };
+            let user = |record: Arc<Record>| ImageUser {
+                container: record.id.clone(),
+                activity: Activity::Stopped,
+                named: record.config.image.clone(),
+            };
             all.filter(|record| record.image == *id).map(user).collect()
         };
         if let Err(error) = images.let_go(&image, &users) {

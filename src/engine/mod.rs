@@ -72,6 +72,7 @@ impl Engine {
         let user = |now: Arc<Published>| ImageUser {
             container: now.record.id.clone(),
             activity: if now.is_running() { Activity::Running } else { Activity::Stopped },
+            named: now.record.config.image.clone(),
         };
         ours.map(user).collect()
     }

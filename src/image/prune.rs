@@ -5,10 +5,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::database::{Change, Record};
 use super::error::ImageError;
 use super::name::Name;
-use super::remove::{Removed, Users};
-use super::{Images, Target};
+use super::remove::{ImageUser, Removed, Users};
+use super::{Images, State, Target};
 use crate::base::digest::Digest;
 use crate::events::{Event, Subject};
+use crate::registry::Reference;
 
 /// Which images a prune takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,7 +50,8 @@ impl PruneFlag {
 }
 
 impl Images {
-    /// Removes the images in `scope` that `wanted` lets through and no container uses. Blocks.
+    /// Removes the images in `scope` that `wanted` lets through and no container uses. An image in use keeps the names
+    /// that its containers were created with, and all if none was. Blocks.
     pub fn prune(
         &self,
         scope: PruneScope,
@@ -62,10 +64,17 @@ impl Images {
         let ids: Vec<Digest> = before.targets().map(|target| target.descriptor.digest).collect();
         for id in ids {
             let removed = self.change(None, |state| {
-                let Some(target) = state.target(&id).filter(|_| users(&id).is_empty()) else {
-                    return Ok((Vec::new(), Vec::new()));
-                };
+                let Some(target) = state.target(&id) else { return Ok((Vec::new(), Vec::new())) };
                 let names: Vec<_> = state.names(&id).collect();
+                let users = users(&id);
+                if !users.is_empty() {
+                    return Ok(match scope {
+                        PruneScope::Dangling => (Vec::new(), Vec::new()),
+                        PruneScope::Unused => {
+                            unused_names(state, &names, &users, &|record| wanted(record, target))
+                        }
+                    });
+                }
                 let named = names.iter().any(|name| name.reference().is_some());
                 let all =
                     names.iter().filter_map(|name| state.record(name)).all(|record| wanted(record, target));
@@ -94,4 +103,22 @@ impl Images {
         self.events.publish(Event::now(Subject::Image, "prune", "").with("reclaimed", reclaimed));
         Ok(pruned)
     }
+}
+
+fn unused_names(
+    state: &State,
+    names: &[&Name],
+    users: &[ImageUser],
+    wanted: &dyn Fn(&Record) -> bool,
+) -> (Vec<Change>, Vec<Removed>) {
+    let used: Vec<Reference> = users.iter().filter_map(|user| user.named.parse().ok()).collect();
+    let (kept, others): (Vec<_>, Vec<_>) = names
+        .iter()
+        .filter_map(|name| Some((*name, name.reference()?)))
+        .partition(|(_, reference)| used.contains(reference));
+    if kept.is_empty() {
+        return (Vec::new(), Vec::new());
+    }
+    let others = others.into_iter().filter(|(name, _)| state.record(name).is_some_and(wanted));
+    others.map(|(name, r)| (Change::Remove(name.clone()), Removed::Untagged(r.familiar()))).unzip()
 }

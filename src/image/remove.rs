@@ -18,6 +18,8 @@ use crate::registry::{AnyReference, Reference};
 pub struct ImageUser {
     pub container: ContainerId,
     pub activity: Activity,
+    /// The image as the container's creator named it.
+    pub named: String,
 }
 
 /// Whether a container's processes exist.
@@ -272,7 +274,7 @@ mod tests {
     }
 
     fn user(activity: Activity) -> ImageUser {
-        ImageUser { container: "c".repeat(64).parse().unwrap(), activity }
+        ImageUser { container: "c".repeat(64).parse().unwrap(), activity, named: "busybox".to_owned() }
     }
 
     /// The reply as words, or the error; `used` is by whom.

@@ -85,17 +85,17 @@ fn devices(devices: &[Device]) -> Value {
             })
         });
         let list: Vec<Value> = wire.collect();
-        if list.is_empty() { Value::Null } else { Value::Array(list) }
+        Value::Array(list)
     };
     json!({
         "io_service_bytes_recursive": of(DeviceCounter::Bytes),
         "io_serviced_recursive": of(DeviceCounter::Operations),
-        "io_queue_recursive": null,
-        "io_service_time_recursive": null,
-        "io_wait_time_recursive": null,
-        "io_merged_recursive": null,
-        "io_time_recursive": null,
-        "sectors_recursive": null,
+        "io_queue_recursive": [],
+        "io_service_time_recursive": [],
+        "io_wait_time_recursive": [],
+        "io_merged_recursive": [],
+        "io_time_recursive": [],
+        "sectors_recursive": [],
     })
 }
 

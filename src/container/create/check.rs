@@ -85,6 +85,13 @@ pub(super) fn host_config(
         host_config.pids_limit = None;
         warnings.push(discarded("pids limit", "PIDs limit"));
     }
+    // Zero and less mean no limit, which is told as none.
+    host_config.pids_limit = host_config.pids_limit.filter(|limit| *limit > 0);
+    for options in host_config.tmpfs.values() {
+        if let Some(bad) = options.split(',').find(|option| !is_tmpfs_option(option)) {
+            return refuse(format!("invalid tmpfs option [{bad:?}]"));
+        }
+    }
     bounding_set(host_config).map_err(|error| Invalid::new(error.to_string()))?;
     if !defaults.runtimes.contains(&host_config.runtime) {
         return refuse(format!("unknown or invalid runtime name: {}", host_config.runtime));
@@ -109,6 +116,41 @@ pub(super) fn host_config(
         ));
     }
     sysctls(host_config)
+}
+
+/// Flags of mount(2) by their names in mount(8), and the options of tmpfs(5) that make sense here.
+fn is_tmpfs_option(option: &str) -> bool {
+    const FLAGS: [&str; 24] = [
+        "",
+        "async",
+        "atime",
+        "defaults",
+        "dev",
+        "diratime",
+        "dirsync",
+        "exec",
+        "iversion",
+        "mand",
+        "noatime",
+        "nodev",
+        "nodiratime",
+        "noexec",
+        "noiversion",
+        "nomand",
+        "norelatime",
+        "nosuid",
+        "relatime",
+        "ro",
+        "rw",
+        "strictatime",
+        "suid",
+        "sync",
+    ];
+    const VALUES: [&str; 7] = ["gid", "mode", "mpol", "nr_blocks", "nr_inodes", "size", "uid"];
+    match option.split_once('=') {
+        Some((name, _)) => VALUES.contains(&name),
+        None => FLAGS.contains(&option),
+    }
 }
 
 fn restart_policy(host_config: &HostConfig) -> Checked {

@@ -104,7 +104,7 @@ fn what_dockerd_refuses_is_refused_in_its_words() {
             "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
         ),
         (r#"{"HostConfig":{"CpusetCpus":"a"}}"#, "Invalid value a for cpuset cpus"),
-        (r#"{"HostConfig":{"CapAdd":["FOO"]}}"#, "unknown capability: \"FOO\""),
+        (r#"{"HostConfig":{"CapAdd":["FOO"]}}"#, "invalid CapAdd: unknown capability: \"FOO\""),
         (r#"{"HostConfig":{"Runtime":"z"}}"#, "unknown or invalid runtime name: z"),
         (r#"{"HostConfig":{"ExtraHosts":["z"]}}"#, "bad format for add-host: \"z\""),
         (

@@ -69,14 +69,17 @@ const DEFAULT: [&str; 14] = [
 
 /// A word that is no capability; the text is dockerd's.
 #[derive(Debug, thiserror::Error)]
-#[error("unknown capability: \"{0}\"")]
-pub struct CapabilityError(String);
+#[error("invalid {list}: unknown capability: \"{word}\"")]
+pub struct CapabilityError {
+    list: &'static str,
+    word: String,
+}
 
 /// The bounding set for `CapAdd` and `CapDrop`, or all for a privileged container; what the daemon itself does not
 /// have is left out, as no process can have it.
 pub fn bounding_set(host_config: &HostConfig) -> Result<Vec<String>, CapabilityError> {
-    let add = normalize(host_config.cap_add.as_deref())?;
-    let drop = normalize(host_config.cap_drop.as_deref())?;
+    let add = normalize("CapAdd", host_config.cap_add.as_deref())?;
+    let drop = normalize("CapDrop", host_config.cap_drop.as_deref())?;
     let held = held();
     let mut set: BTreeSet<&str> = match () {
         () if host_config.privileged || add.contains("ALL") => ALL_CAPABILITIES.into(),
@@ -95,7 +98,7 @@ pub fn bounding_set(host_config: &HostConfig) -> Result<Vec<String>, CapabilityE
 }
 
 /// Upper case with `CAP_`; `ALL` as it is.
-fn normalize(words: Option<&[String]>) -> Result<BTreeSet<String>, CapabilityError> {
+fn normalize(list: &'static str, words: Option<&[String]>) -> Result<BTreeSet<String>, CapabilityError> {
     words
         .unwrap_or_default()
         .iter()
@@ -107,7 +110,7 @@ fn normalize(words: Option<&[String]>) -> Result<BTreeSet<String>, CapabilityErr
             let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
             match ALL_CAPABILITIES.contains(&name.as_str()) {
                 true => Ok(name),
-                false => Err(CapabilityError(word.clone())),
+                false => Err(CapabilityError { list, word: word.clone() }),
             }
         })
         .collect()
@@ -140,6 +143,9 @@ mod tests {
         assert!(set(&["SYS_ADMIN"], &[]).unwrap().contains(&"CAP_SYS_ADMIN".to_owned()));
         assert!(!set(&[], &["cap_chown"]).unwrap().contains(&"CAP_CHOWN".to_owned()));
         assert!(!set(&["ALL"], &["mknod"]).unwrap().contains(&"CAP_MKNOD".to_owned()));
-        assert_eq!(set(&["FOO"], &[]).unwrap_err().to_string(), "unknown capability: \"FOO\"");
+        assert_eq!(
+            set(&["FOO"], &[]).unwrap_err().to_string(),
+            "invalid CapAdd: unknown capability: \"FOO\""
+        );
     }
 }
