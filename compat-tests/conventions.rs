@@ -42,7 +42,7 @@ impl Source {
     fn is_test(&self) -> bool {
         let name = self.path.file_stem().unwrap().to_string_lossy();
         let below = self.path.components().any(|part| part.as_os_str() == "tests");
-        below || name.ends_with("tests") || name == "testing"
+        below || name.ends_with("tests") || name == "testing" || name == "properties"
     }
 
     /// The module directly under the crate that this file belongs to.

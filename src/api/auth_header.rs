@@ -109,3 +109,41 @@ mod tests {
         assert_eq!((auth.username.as_str(), auth.password.as_str()), ("me", "a:b"));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn name_and_password_arrive_in_each_encoding(
+            username in "[^:\u{0}]{1,12}",
+            password in "[^\u{0}]{0,12}",
+            packed in any::<bool>(),
+        ) {
+            let json = match packed {
+                true => json!({ "auth": STANDARD.encode(format!("{username}:{password}")) }),
+                false => json!({ "username": username, "password": password }),
+            };
+            for header in [URL_SAFE.encode(json.to_string()), STANDARD.encode(json.to_string())] {
+                for header in [header.as_str(), header.trim_end_matches('=')] {
+                    let auth = RegistryAuth::parse(header).unwrap();
+                    prop_assert_eq!((&auth.username, &auth.password), (&username, &password));
+                }
+            }
+        }
+
+        #[test]
+        fn any_header_is_read_or_refused(header in any::<String>(), inside in any::<String>()) {
+            let _ = RegistryAuth::parse(&header);
+            let _ = RegistryAuth::parse(&URL_SAFE.encode(&inside));
+            let _ = RegistryAuth { auth: inside, ..RegistryAuth::default() }.unpacked();
+        }
+    }
+}

@@ -235,3 +235,45 @@ mod tests {
         assert_eq!(form.all("t").collect::<Vec<_>>(), ["2", "1"]);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_form_is_read_as_it_was_written(
+            pairs in prop::collection::vec((any::<String>(), any::<String>()), 0..5),
+        ) {
+            let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            let text: Vec<_> = pairs.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
+            prop_assert_eq!(Form::parse(&text.join("&")).unwrap().0, pairs);
+        }
+
+        #[test]
+        fn any_query_without_semicolon_is_a_form(text in "[a=&%+;2Fé]{0,20}") {
+            match Form::parse(&text) {
+                Ok(form) => prop_assert!(form.0.len() <= text.split('&').count() && !text.contains(';')),
+                Err(_) => prop_assert!(text.contains(';')),
+            }
+        }
+
+        #[test]
+        fn numbers_are_those_of_64_bits(text in "[+-]?([0-9]{0,21}|[0-9]{0,9}[a +])") {
+            let digits = text.strip_prefix(['+', '-']).unwrap_or(&text);
+            let number = text.trim_start_matches('+').parse::<i128>().ok();
+            let expected = match number {
+                _ if digits.is_empty() || digits.bytes().any(|b| !b.is_ascii_digit()) => Err(NumberFault::Syntax),
+                Some(number) => i64::try_from(number).map_err(|_| NumberFault::Range),
+                None => Err(NumberFault::Syntax),
+            };
+            prop_assert_eq!(parse_integer(&text), expected);
+        }
+    }
+}

@@ -49,3 +49,35 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn every_key_comes_back_as_what_a_terminal_sends(keys in prop::collection::vec(0..128u8, 1..5)) {
+            // A terminal sends for ctrl and a key that key's code without its upper bits (ascii(7)).
+            let name = |key: &u8| match key {
+                0..32 => format!("ctrl-{}", char::from(key | 0x40).to_ascii_lowercase()),
+                _ => char::from(*key).to_string(),
+            };
+            let text = keys.iter().map(name).collect::<Vec<_>>().join(",");
+            // A comma separates keys and cannot be one.
+            prop_assume!(!keys.contains(&b','));
+            prop_assert_eq!(parse(Some(&text)).unwrap(), keys);
+        }
+
+        #[test]
+        fn there_is_a_byte_for_each_key_of_any_text(text in "(ctrl-|[a-z@^,é]){1,8}") {
+            if let Ok(keys) = parse(Some(&text)) {
+                prop_assert_eq!(keys.len(), text.split(',').count());
+            }
+        }
+    }
+}

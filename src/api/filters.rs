@@ -191,3 +191,49 @@ mod tests {
         assert!(!labels(&[("a", "1")]));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    type Wanted = BTreeMap<String, BTreeSet<String>>;
+
+    fn wanted() -> impl Strategy<Value = Wanted> {
+        let values = prop::collection::btree_set(any::<String>(), 0..3);
+        prop::collection::btree_map(any::<String>(), values, 0..4)
+    }
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn both_forms_say_the_same(wanted in wanted(), value in any::<bool>()) {
+            let map: BTreeMap<_, BTreeMap<_, _>> =
+                wanted.iter().map(|(key, values)| (key, values.iter().map(|v| (v, value)).collect())).collect();
+            prop_assert_eq!(&Filters::parse(&json!(map).to_string()).unwrap().0, &wanted);
+            prop_assert_eq!(&Filters::parse(&json!(wanted).to_string()).unwrap().0, &wanted);
+        }
+
+        #[test]
+        fn a_value_found_alone_is_the_only_one(wanted in wanted(), key in any::<String>()) {
+            let keys: Vec<String> = wanted.keys().cloned().chain([key]).collect();
+            let filters = Filters(wanted.clone());
+            for key in keys {
+                let there: Vec<&str> = wanted.get(&key).into_iter().flatten().map(String::as_str).collect();
+                prop_assert_eq!(filters.contains(&key), !there.is_empty());
+                prop_assert_eq!(filters.single(&key).ok(), (there.len() < 2).then(|| there.first().copied()));
+                prop_assert!(there.iter().all(|value| filters.exact(&key, value) && filters.prefix(&key, value)));
+                prop_assert!(there.iter().all(|value| filters.patterns(&key).matches(value)));
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_or_refused(text in r#"[\[\]{}":,a1\\ ]{0,20}|.{0,20}"#) {
+            let _ = Filters::parse(&text);
+        }
+    }
+}

@@ -102,3 +102,52 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn unix_time_is_read_as_it_was_written(seconds in 0..9_000_000_000i64, nanos in 0..1_000_000_000i64) {
+            let time = Timestamp::from_nanos(seconds * 1_000_000_000 + nanos);
+            let text = format!("{seconds}.{nanos:09}");
+            prop_assert_eq!(unix(&text), Ok(time));
+            prop_assert_eq!(unix(text.trim_end_matches('0')).unwrap_or(time), time);
+            prop_assert_eq!(before(&text, Timestamp::now()), Ok(time));
+        }
+
+        #[test]
+        fn later_numbers_are_no_earlier_times(a in any::<i64>(), b in any::<i64>()) {
+            let read = |seconds: i64| unix(&seconds.to_string()).unwrap();
+            prop_assert!(read(a.min(b)) <= read(a.max(b)));
+            prop_assert!(!read(a).is_unset());
+        }
+
+        #[test]
+        fn a_date_is_the_same_in_each_of_its_forms(
+            day in "(1[789]|20)[0-9]{2}-0[1-9]-(1[0-9]|2[0-8])",
+            time in "[01][0-9]:[0-5][0-9]",
+            now in any::<i64>(),
+        ) {
+            let read = |text: &str| before(text, Timestamp::from_nanos(now)).unwrap();
+            let full = read(&format!("{day}T{time}:00Z"));
+            for form in [format!("{day}T{time}"), format!("{day}T{time}Z"), format!("{day}T{time}+00:00")] {
+                prop_assert_eq!(read(&form), full, "{}", form);
+            }
+            prop_assert_eq!(read(&day), read(&format!("{day}T00:00:00Z")));
+            prop_assert!(read(&day) <= full);
+        }
+
+        #[test]
+        fn any_text_is_a_moment_or_none(text in "[0-9TZz:.+hmsé-]{0,25}", now in any::<i64>()) {
+            let _ = before(&text, Timestamp::from_nanos(now));
+            let _ = unix(&text);
+        }
+    }
+}

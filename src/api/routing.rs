@@ -135,3 +135,60 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    /// The path of a route with names in the place of its parameters.
+    fn filled(route: &Route, names: &[String]) -> String {
+        let mut names = names.iter();
+        let pieces = Pattern::of(route.path).pieces;
+        let (first, rest) = pieces.split_first().unwrap();
+        rest.iter().fold((*first).to_owned(), |path, piece| format!("{path}{}{piece}", names.next().unwrap()))
+    }
+
+    proptest! {
+        #![proptest_config(cases(1000))]
+
+        #[test]
+        fn the_names_found_make_up_the_path(
+            route in (0..ROUTES.len()).prop_map(|at| &ROUTES[at]),
+            names in prop::collection::vec("[a-z]{1,6}|[a-z/]{1,9}|json|é", 3),
+            cut in 0..60usize,
+        ) {
+            let whole = filled(route, &names);
+            // The path itself, and what is left of it when its end is missing.
+            for path in [whole.as_str(), whole.get(..cut).unwrap_or("/")] {
+                if let Some(found) = find(route.method, path) {
+                    prop_assert_eq!(filled(found.route, &found.names), path);
+                }
+            }
+            prop_assert!(find(route.method, &whole).is_some());
+        }
+
+        #[test]
+        fn a_name_without_slashes_is_found_whole(
+            route in (0..ROUTES.len()).prop_map(|at| &ROUTES[at]),
+            name in "[0-9a-f]{12}",
+        ) {
+            let count = Pattern::of(route.path).pieces.len() - 1;
+            let found = find(route.method, &filled(route, &vec![name.clone(); count])).unwrap();
+            prop_assert_eq!((found.route.path, found.names), (route.path, vec![name; count]));
+        }
+
+        #[test]
+        fn a_version_is_cut_off_and_nothing_else(path in "/?v?[0-9.]{0,5}/?[a-z/é]{0,8}") {
+            match crate::api::versions::split_prefix(&path) {
+                (None, rest) => prop_assert_eq!(rest, path.as_str()),
+                (Some(version), rest) => {
+                    prop_assert_eq!(format!("/v{version}{rest}"), path.as_str());
+                    let _ = crate::api::versions::ApiVersion::parse(version);
+                }
+            }
+        }
+    }
+}

@@ -7,5 +7,7 @@ pub mod durable;
 pub mod host;
 pub mod id;
 pub mod sys;
+#[cfg(test)]
+pub mod testing;
 pub mod time;
 pub mod units;

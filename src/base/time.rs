@@ -49,10 +49,11 @@ impl Timestamp {
         Duration::from_nanos(self.0.saturating_sub(earlier.0).max(0) as u64)
     }
 
-    /// Reads RFC 3339; the year 1 and before become `UNSET`.
+    /// Reads RFC 3339. What 64 bits cannot hold becomes `UNSET` before 1677 and the last moment they hold after 2262.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
         let time = DateTime::parse_from_rfc3339(text).ok()?;
-        Some(time.timestamp_nanos_opt().map_or(Self::UNSET, Self))
+        let beyond = if time.timestamp() < 0 { Self::UNSET } else { Self(i64::MAX) };
+        Some(time.timestamp_nanos_opt().map_or(beyond, Self))
     }
 }
 
@@ -134,6 +135,63 @@ mod tests {
         ] {
             assert_eq!(Timestamp::from_nanos(nanos).to_string(), text);
             assert_eq!(Timestamp::parse_rfc3339(text), Some(Timestamp::from_nanos(nanos)));
+        }
+    }
+
+    #[test]
+    fn a_time_too_late_to_hold_is_late_not_never() {
+        let late = Timestamp::parse_rfc3339("2500-01-01T00:00:00Z").unwrap();
+        assert!(late > Timestamp::parse_rfc3339("2200-01-01T00:00:00Z").unwrap());
+        assert!(Timestamp::parse_rfc3339("0001-01-01T00:00:00Z").unwrap().is_unset());
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    /// As Go's `time.Duration` prints itself in its longest form.
+    fn written(duration: Duration) -> String {
+        let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+        format!("{}h{}m{}.{nanos:09}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    }
+
+    proptest! {
+        #![proptest_config(cases(1000))]
+
+        #[test]
+        fn a_time_survives_being_written(nanos in any::<i64>()) {
+            let time = Timestamp::from_nanos(nanos);
+            prop_assert_eq!(Timestamp::parse_rfc3339(&time.to_string()), Some(time));
+        }
+
+        #[test]
+        fn later_texts_are_later_times(
+            years in (0..9999u32, 0..9999u32),
+            rest in "-0[1-9]-(1[0-9]|2[0-8])T[01][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,12})?Z",
+        ) {
+            let read = |year: u32| Timestamp::parse_rfc3339(&format!("{year:04}{rest}")).unwrap();
+            let (first, second) = (read(years.0), read(years.1));
+            prop_assert!(first == second || (first < second) == (years.0 < years.1), "{:?}{}", years, rest);
+        }
+
+        #[test]
+        fn durations_survive_being_written(seconds in 0..1_000_000u64, nanos in 0..1_000_000_000u32) {
+            let duration = Duration::new(seconds, nanos);
+            prop_assert_eq!(parse_duration(&written(duration)), Some(duration));
+        }
+
+        #[test]
+        fn any_text_is_a_time_and_a_duration_or_none(text in "[0-9TZ:.hmsnuµ+é-]{0,25}") {
+            let _ = Timestamp::parse_rfc3339(&text);
+            if let Some(duration) = parse_duration(&text) {
+                // The parts of a sum are never larger than the sum.
+                let more = parse_duration(&format!("{text}1h"));
+                prop_assert!(more.is_none_or(|more| more >= duration), "{}", text);
+            }
         }
     }
 }

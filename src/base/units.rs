@@ -65,3 +65,39 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn whole_numbers_are_exact_in_every_unit(
+            number in 0..1u64 << 12,
+            unit in 0..6usize,
+            suffix in "(b|B|ib|iB)?",
+        ) {
+            let letter = ["", "k", "M", "g", "T", "p"][unit];
+            let suffix = if letter.is_empty() { suffix.trim_start_matches('i') } else { &suffix };
+            let text = format!("{number}{letter}{suffix}");
+            prop_assert_eq!(binary_size(&text), Ok(number << (10 * unit)), "{}", text);
+            prop_assert_eq!(decimal_size(&text), Ok(number * 1000u64.pow(unit as u32)), "{}", text);
+        }
+
+        #[test]
+        fn a_larger_number_is_no_smaller_size(numbers in (any::<u64>(), any::<u64>()), unit in "[kmgtp]?") {
+            let size = |number: u64| binary_size(&format!("{number}{unit}")).unwrap();
+            prop_assert_eq!(size(numbers.0.min(numbers.1)), size(numbers.0).min(size(numbers.1)));
+        }
+
+        #[test]
+        fn any_text_is_a_size_or_none(text in "[0-9.eE kKmbBié+-]{0,12}") {
+            prop_assert_eq!(binary_size(&text).is_ok(), decimal_size(&text).is_ok());
+        }
+    }
+}

@@ -111,3 +111,89 @@ mod tests {
         );
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::super::options::Meaning;
+    use super::super::read;
+    use super::*;
+    use crate::base::testing::cases;
+
+    /// Read only where TLS is on, or of two types.
+    const EXCEPTIONS: [&str; 4] = ["tlscacert", "tlscert", "tlskey", "default-shm-size"];
+
+    fn value() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            (-3..5i64).prop_map(Value::from),
+            any::<f64>().prop_map(Value::from),
+            prop::sample::select(vec![
+                "",
+                "a=b",
+                "10.0.0.0/8",
+                "::1",
+                "unix://",
+                "https://m",
+                "1g",
+                "base",
+                "native.cgroupdriver=cgroupfs"
+            ])
+            .prop_map(Value::from),
+            any::<String>().prop_map(Value::from),
+        ];
+        leaf.prop_recursive(3, 12, 3, |inner| {
+            let key = prop_oneof!["[a-z]{1,4}", "path|base|size|Soft|Hard|runc|runtimeArgs"];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..3).prop_map(Value::from),
+                prop::collection::btree_map(key, inner, 0..3).prop_map(|map| json!(map)),
+            ]
+        })
+    }
+
+    fn is_of(kind: Kind, value: &Value) -> bool {
+        let is_text = |value: &Value| value.is_string();
+        match kind {
+            _ if value.is_null() => true,
+            Kind::Bool => value.is_boolean(),
+            Kind::Int => value.is_i64(),
+            Kind::Text => is_text(value),
+            Kind::List => value.as_array().is_some_and(|list| list.iter().all(is_text)),
+            Kind::Map => value.as_object().is_some_and(|map| map.values().all(is_text)),
+            Kind::Structure => value.is_object() || value.is_array(),
+        }
+    }
+
+    proptest! {
+        #![proptest_config(cases(2000))]
+
+        #[test]
+        fn a_value_of_another_type_is_an_error(option in 0..OPTIONS.len(), value in value()) {
+            let option = &OPTIONS[option];
+            let file = json!({ option.key: value }).to_string();
+            let read = parse(file.as_bytes()).and_then(|raw| read::config(&raw));
+            let checked = option.meaning == Meaning::Used && !EXCEPTIONS.contains(&option.key);
+            if checked && !is_of(option.kind, &value) {
+                prop_assert!(read.is_err(), "{}", file);
+            }
+        }
+
+        #[test]
+        fn any_file_is_read_or_refused(
+            text in r#"[{}\[\]":,a-z1 ]{0,20}|.{0,20}"#,
+            values in prop::collection::vec((0..OPTIONS.len(), value()), 0..5),
+        ) {
+            let _ = parse(text.as_bytes());
+            let file: Value = values.into_iter().map(|(at, value)| (OPTIONS[at].key.to_owned(), value)).collect();
+            if let Ok(raw) = parse(file.to_string().as_bytes()) {
+                let _ = read::config(&raw);
+                let _ = read::live(&raw);
+                let _ = options::merge(raw.clone(), raw);
+            }
+        }
+    }
+}

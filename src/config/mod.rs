@@ -264,6 +264,7 @@ mod tests {
             (&["--label=x"], "", "bad attribute format: x"),
             (&["--label=a=1", "--label=a=2"], "", "conflict labels for a=1 and a=2"),
             (&["--mtu=-1"], "", "invalid default MTU: -1"),
+            (&["--mtu=4294967297"], "", "invalid default MTU: 4294967297"),
             (&["--add-runtime=runc=/x"], "", "runtime name 'runc' is reserved"),
             (&["--default-runtime=x"], "", "specified default runtime 'x' does not exist"),
             (&["--registry-mirror=x"], "", "invalid mirror: x"),

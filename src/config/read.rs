@@ -153,6 +153,11 @@ fn count(raw: &Raw, key: &str, what: &'static str, default: usize) -> Result<usi
     }
 }
 
+fn mtu(raw: &Raw) -> Result<u32, ConfigError> {
+    let mtu = count(raw, "mtu", "default MTU", 1500)?;
+    u32::try_from(mtu).map_err(|_| ConfigError::Invalid { what: "default MTU", value: mtu.to_string() })
+}
+
 fn hosts(raw: &Raw, default_port: u16) -> Result<Vec<Listen>, ConfigError> {
     let mut hosts = list(raw, "hosts")?;
     if hosts.is_empty() {
@@ -244,7 +249,7 @@ fn bridge(raw: &Raw) -> Result<BridgeConfig, ConfigError> {
         bip6: parsed::<Cidr>(raw, "bip6")?,
         fixed_cidr: parsed::<Cidr>(raw, "fixed-cidr")?,
         fixed_cidr_v6: parsed::<Cidr>(raw, "fixed-cidr-v6")?,
-        mtu: count(raw, "mtu", "default MTU", 1500)? as u32,
+        mtu: mtu(raw)?,
         default_gateway: parsed(raw, "default-gateway")?,
         default_gateway_v6: parsed(raw, "default-gateway-v6")?,
         ipv6: off("ipv6")?,

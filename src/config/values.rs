@@ -224,3 +224,40 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_place_to_listen_at_survives_being_written(
+            text in "(tcp://|unix://|fd://|http://)?([a-z0-9.]{0,5}|\\[?[0-9a-f:]{2,6}\\]?|/[a-z/]{1,6}|\\*)(:[0-9]{0,6})?/?",
+            port in 1..=u16::MAX,
+        ) {
+            let Ok(listen) = Listen::parse(&text, port) else { return Ok(()) };
+            prop_assert_eq!(&Listen::parse(&listen.to_string(), 9).unwrap(), &listen, "{}", text);
+            let nowhere = matches!(listen, Listen::Tcp { port: 0, .. });
+            prop_assert!(!nowhere);
+        }
+
+        #[test]
+        fn a_network_survives_being_written_and_is_no_longer_than_its_address(
+            address in any::<IpAddr>(),
+            prefix in 0..200u8,
+        ) {
+            let longest = if address.is_ipv4() { 32 } else { 128 };
+            let read = format!("{address}/{prefix}").parse::<Cidr>();
+            prop_assert_eq!(read.is_ok(), prefix <= longest);
+            if let Ok(read) = read {
+                prop_assert_eq!((read.address, read.prefix), (address, prefix));
+                prop_assert_eq!(read.to_string().parse(), Ok(read));
+            }
+        }
+    }
+}

@@ -57,3 +57,26 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_signal_is_one_that_the_kernel_has(
+            text in "(SIG|sig)?(RTMIN|rtmax|KILL|Io|[a-zé]{0,4})?[+-]?[0-9]{0,11}",
+        ) {
+            if let Some(number) = parse(&text) {
+                prop_assert!((1..=libc::SIGRTMAX()).contains(&number), "{}", text);
+                prop_assert_eq!(parse(&number.to_string()), Some(number));
+                prop_assert_eq!(parse(&text.to_ascii_lowercase()), Some(number));
+            }
+        }
+    }
+}

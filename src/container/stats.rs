@@ -142,8 +142,8 @@ fn cpu_v1(file: &File<'_>) -> Cpu {
     let each = file("cpuacct", "cpuacct.usage_percpu");
     Cpu {
         total: number(&file("cpuacct", "cpuacct.usage")),
-        kernel: get(&stat, "system") * TICK,
-        user: get(&stat, "user") * TICK,
+        kernel: get(&stat, "system").saturating_mul(TICK),
+        user: get(&stat, "user").saturating_mul(TICK),
         each: Some(each.split_whitespace().filter_map(|text| text.parse().ok()).collect()),
         periods: get(&quota, "nr_periods"),
         throttled_periods: get(&quota, "nr_throttled"),
@@ -154,7 +154,7 @@ fn cpu_v1(file: &File<'_>) -> Cpu {
 
 fn cpu_v2(file: &File<'_>) -> Cpu {
     let stat = pairs(&file("cpu", "cpu.stat"));
-    let nanos = |key: &str| get(&stat, key) * 1000;
+    let nanos = |key: &str| get(&stat, key).saturating_mul(1000);
     Cpu {
         total: nanos("usage_usec"),
         kernel: nanos("system_usec"),
@@ -249,7 +249,8 @@ fn interfaces(text: &str) -> BTreeMap<String, Interface> {
 /// The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq and steal time (proc(5)).
 fn system_time(stat: &str) -> u64 {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu ")).unwrap_or_default();
-    line.split_whitespace().take(8).filter_map(|text| text.parse::<u64>().ok()).sum::<u64>() * TICK
+    let ticks = line.split_whitespace().take(8).filter_map(|text| text.parse::<u64>().ok());
+    ticks.fold(0, u64::saturating_add).saturating_mul(TICK)
 }
 
 fn read_text(path: &Path) -> String {
@@ -311,5 +312,72 @@ mod tests {
     #[test]
     fn the_hosts_time_is_the_sum_of_its_kinds() {
         assert_eq!(system_time("cpu  1 2 3 4 5 6 7 8 9 10\ncpu0 1\n"), 36 * TICK);
+    }
+
+    #[test]
+    fn counters_that_are_too_large_stop_at_the_largest() {
+        let file = |_: &str, _: &str| format!("usage_usec {0}\nsystem {0}\n", u64::MAX);
+        assert_eq!((cpu_v1(&file).kernel, cpu_v2(&file).total), (u64::MAX, u64::MAX));
+        assert_eq!(system_time(&format!("cpu  {0} {0}\n", u64::MAX)), u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    fn word() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z_]{1,6}",
+            "[0-9]{1,21}",
+            "(rbytes|wios|usage_usec|system|user)",
+            "[0-9]:[0-9]",
+            "r?bytes=[0-9]{1,21}",
+            "max|-1|é"
+        ]
+    }
+
+    fn text() -> impl Strategy<Value = String> {
+        prop::collection::vec((word(), "[ =:\n]"), 0..20)
+            .prop_map(|words| words.into_iter().map(|(a, b)| a + &b).collect())
+    }
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn any_text_of_the_kernel_is_counted(text in text()) {
+            let file = |_: &str, _: &str| text.clone();
+            let lines = text.lines().count();
+            prop_assert!(cpu_v1(&file).kernel >= get(&pairs(&text), "system"));
+            prop_assert!(cpu_v2(&file).total >= get(&pairs(&text), "usage_usec"));
+            let _ = (memory_v1(&file), memory_v2(&file), system_time(&format!("cpu {text}")));
+            prop_assert!(devices_of(&text, DeviceCounter::Bytes).len() <= lines);
+            prop_assert!(interfaces(&text).len() <= lines.saturating_sub(2));
+            let _ = devices_v2(&text);
+        }
+
+        #[test]
+        fn devices_are_counted_as_the_kernel_writes_them(
+            numbers in any::<[u32; 2]>(),
+            counts in any::<[u64; 4]>(),
+        ) {
+            let ([major, minor], [read, written, reads, writes]) = (numbers, counts);
+            let bytes = format!("rbytes={read} wbytes={written} rios={reads} wios={writes}");
+            let found = devices_v2(&format!("{major}:{minor} {bytes} dbytes=0 dios=0\n"));
+            prop_assert!(found.iter().all(|device| (device.major, device.minor) == (major.into(), minor.into())));
+            prop_assert_eq!(found.iter().map(|device| device.value).collect::<Vec<_>>(), counts);
+        }
+
+        #[test]
+        fn the_time_of_the_system_is_the_sum_of_its_eight_parts(
+            ticks in prop::collection::vec(0..1u64 << 35, 10),
+        ) {
+            let line = ticks.iter().map(u64::to_string).collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(system_time(&format!("cpu  {line}\ncpu0 1 2 3\n")), ticks[..8].iter().sum::<u64>() * TICK);
+        }
     }
 }

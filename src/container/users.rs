@@ -200,3 +200,69 @@ mod tests {
         assert_eq!(user.to_spec()["additionalGids"], json!([2, 3]));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_user_is_the_first_of_that_name_with_all_of_its_groups(
+            users in prop::collection::vec(("[a-d]", 0..50u32, 0..50u32), 1..5),
+            groups in prop::collection::vec(("[a-d]", 0..50u32, prop::collection::vec("[a-d]", 0..3)), 0..5),
+            junk in "(#.{0,5}|[a-d]:x|[a-d]:x:[a-z]:1|:::|\n){0,3}",
+        ) {
+            let user_line = |(name, uid, gid): &(String, u32, u32)| {
+                format!("{name}:x:{uid}:{gid}::/home/{name}:/bin/sh\n")
+            };
+            let group_line = |(name, gid, members): &(String, u32, Vec<String>)| {
+                format!("{name}:x:{gid}:{}\n", members.join(","))
+            };
+            let junk = junk + "\n";
+            let accounts = Accounts {
+                passwd: junk.clone() + &users.iter().map(user_line).collect::<String>(),
+                group: junk + &groups.iter().map(group_line).collect::<String>(),
+            };
+            for (name, _, _) in &users {
+                let (_, uid, gid) = users.iter().find(|(known, _, _)| known == name).unwrap();
+                let member = groups.iter().filter(|(_, _, members)| members.contains(name));
+                let resolved = accounts.resolve(name, &[]).unwrap();
+                prop_assert_eq!((resolved.uid, resolved.gid), (*uid, *gid));
+                prop_assert_eq!(resolved.groups, member.map(|(_, gid, _)| *gid).collect::<Vec<_>>());
+                prop_assert_eq!(resolved.home, format!("/home/{name}"));
+            }
+            for (name, _, _) in &groups {
+                let (_, gid, _) = groups.iter().find(|(known, _, _)| known == name).unwrap();
+                prop_assert_eq!(accounts.resolve(&format!("0:{name}"), &[]).unwrap().gid, *gid);
+            }
+        }
+
+        #[test]
+        fn a_number_that_no_file_has_is_itself_or_out_of_range(
+            uid in -5..5_000_000_000i64,
+            gid in -5..5_000_000_000i64,
+        ) {
+            let range = 0..=i64::from(LAST_ID);
+            let found = Accounts::default().resolve(&format!("{uid}:{gid}"), &[]);
+            match found {
+                Ok(found) => prop_assert_eq!((i64::from(found.uid), i64::from(found.gid)), (uid, gid)),
+                Err(_) => prop_assert!(!range.contains(&uid) || !range.contains(&gid)),
+            }
+        }
+
+        #[test]
+        fn any_files_are_read(
+            passwd in any::<String>(),
+            group in "[a:0-9,\n-]{0,30}",
+            user in "[a0-9:-]{0,6}",
+        ) {
+            let accounts = Accounts { passwd: passwd + "\n" + &group, group };
+            let _ = accounts.resolve(&user, std::slice::from_ref(&user));
+        }
+    }
+}

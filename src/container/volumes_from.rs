@@ -94,3 +94,28 @@ mod tests {
         assert!(matches!(parse(""), Err(VolumesFromError::Empty)));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn any_specification_is_a_container_or_refused(
+            name in "[a-z]{0,4}",
+            words in prop::collection::vec("ro|rw|z|Z|cached|x|", 0..4),
+        ) {
+            let spec = if words.is_empty() { name.clone() } else { format!("{name}:{}", words.join(",")) };
+            if let Ok((found, access)) = parse(&spec) {
+                prop_assert_eq!(found, name.as_str());
+                prop_assert_eq!(access == Access::ReadOnly, words.iter().any(|word| word == "ro"));
+                prop_assert!(words.iter().all(|word| word != "x"));
+            }
+        }
+    }
+}

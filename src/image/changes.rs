@@ -223,3 +223,46 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn values_in_quotes_arrive_whole(
+            pairs in prop::collection::btree_map("[A-Z]{1,3}", any::<String>(), 1..4),
+            single in any::<bool>(),
+        ) {
+            // Single quotes know no escapes: what has one itself must be in double quotes.
+            let quoted = |value: &String| match single && !value.contains('\'') {
+                true => format!("'{value}'"),
+                false => format!("\"{}\"", value.replace('\\', "\\\\").replace('"', "\\\"")),
+            };
+            let line: Vec<_> = pairs.iter().map(|(name, value)| format!("{name}={}", quoted(value))).collect();
+            let config = apply(&[format!("LABEL {}", line.join(" \t"))]);
+            // Lines end where they end, in quotes too.
+            prop_assume!(pairs.values().all(|value| !value.contains(['\n', '\r'])));
+            prop_assert_eq!(config.unwrap().labels, pairs);
+        }
+
+        #[test]
+        fn a_working_directory_is_absolute_and_plain(dirs in prop::collection::vec("[a./]{1,8}", 1..4)) {
+            let lines: Vec<_> = dirs.iter().map(|dir| format!("WORKDIR {dir}")).collect();
+            let dir = apply(&lines).unwrap().working_dir;
+            prop_assert!(dir.starts_with('/') && !dir.split('/').any(|part| matches!(part, "." | "..")), "{}", dir);
+        }
+
+        #[test]
+        fn any_line_is_followed_or_refused(
+            line in "(ENV|cmd|LABEL|HEALTHCHECK|EXPOSE|VOLUME|x) ?([a=\"'\\\\ \\[\\],]|--interval=|CMD |1s){0,12}",
+        ) {
+            let _ = apply(&[line]);
+        }
+    }
+}

@@ -51,3 +51,37 @@ mod tests {
         assert_eq!(header(Channel::System, 0x0102_0304), [3, 0, 0, 0, 1, 2, 3, 4]);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    /// Takes frames apart as the specification describes it.
+    fn read(mut bytes: &[u8]) -> Vec<(u8, Vec<u8>)> {
+        let mut frames = Vec::new();
+        while let Some((&[channel, 0, 0, 0, a, b, c, d], rest)) = bytes.split_first_chunk() {
+            let (payload, rest) = rest.split_at(u32::from_be_bytes([a, b, c, d]) as usize);
+            frames.push((channel, payload.to_vec()));
+            bytes = rest;
+        }
+        assert!(bytes.is_empty());
+        frames
+    }
+
+    proptest! {
+        #![proptest_config(cases(200))]
+
+        #[test]
+        fn frames_are_read_as_they_were_written(
+            frames in prop::collection::vec((0..4u8, prop::collection::vec(any::<u8>(), 0..300)), 0..5),
+        ) {
+            let channels = [Channel::Stdin, Channel::Stdout, Channel::Stderr, Channel::System];
+            let mut out = Vec::new();
+            frames.iter().for_each(|(channel, payload)| append(&mut out, channels[usize::from(*channel)], payload));
+            prop_assert_eq!(read(&out), frames);
+        }
+    }
+}

@@ -256,4 +256,6 @@ fn read_piece(
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -303,3 +303,59 @@ mod tests {
         assert_eq!(fs::read_to_string(dir.path().join("hostname")).unwrap(), "web\n");
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    fn host_file() -> impl Strategy<Value = String> {
+        let line = prop_oneof![
+            "nameserver (127\\.0\\.0\\.[0-9]|10\\.0\\.[0-9]\\.1|fd00::[0-9]|::1|[a-z]{3})",
+            "(search|domain)( [a-z.]{1,6}){0,3}",
+            "options( [a-z]{3,5}:?[0-9]?){0,3}",
+            "(#|;|sortlist|nameserver)?[ -~]{0,12}",
+        ];
+        prop::collection::vec(line, 0..7).prop_map(|lines| lines.join("\n"))
+    }
+
+    fn reach() -> impl Strategy<Value = Reach> {
+        prop_oneof![Just(Reach::Host), Just(Reach::V4), Just(Reach::V4AndV6)]
+    }
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_file_that_was_made_once_stays_as_it_is(host in host_file(), reach in reach()) {
+            let none = DnsOptions::default();
+            let once = resolv_conf(&host, &none, reach);
+            prop_assert_eq!(&resolv_conf(&once, &none, reach), &once);
+        }
+
+        #[test]
+        fn a_container_of_its_own_has_servers_and_can_reach_them(host in host_file()) {
+            for (reach, v6) in [(Reach::V4, false), (Reach::V4AndV6, true)] {
+                let made = resolv_conf(&host, &DnsOptions::default(), reach);
+                let servers = HostResolv::parse(&made).servers;
+                prop_assert!(!servers.is_empty());
+                prop_assert!(servers.iter().all(|ip| !ip.is_loopback() && (v6 || ip.is_ipv4())));
+            }
+        }
+
+        #[test]
+        fn a_seal_breaks_with_any_edit(
+            host in host_file(),
+            at in any::<prop::sample::Index>(),
+            letter in "[a-z]",
+        ) {
+            let sealed = seal(host);
+            prop_assert!(is_sealed(&sealed));
+            let mut edited = sealed.clone();
+            edited.insert_str(at.index(sealed.len()), &letter);
+            prop_assert!(!is_sealed(&edited));
+        }
+    }
+}

@@ -71,7 +71,7 @@ impl FromStr for ContainerPort {
     fn from_str(text: &str) -> Result<Self, InvalidPort> {
         let invalid = || InvalidPort(text.to_owned());
         let (number, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-        let port = number.parse().map_err(|_| invalid())?;
+        let port = digits(number).ok_or_else(invalid)?;
         Ok(Self { port, protocol: protocol.parse().map_err(|_| invalid())? })
     }
 }
@@ -108,7 +108,7 @@ impl FromStr for HostPorts {
     type Err = InvalidPort;
     fn from_str(text: &str) -> Result<Self, InvalidPort> {
         let invalid = || InvalidPort(text.to_owned());
-        let number = |part: &str| part.parse::<u16>().map_err(|_| invalid());
+        let number = |part: &str| digits(part).ok_or_else(invalid);
         if text.is_empty() || text == "0" {
             return Ok(Self::Any);
         }
@@ -116,6 +116,11 @@ impl FromStr for HostPorts {
         let (first, last) = (number(first)?, number(last)?);
         if first == 0 || last < first { Err(invalid()) } else { Ok(Self::Range { first, last }) }
     }
+}
+
+/// A number of digits alone, as dockerd takes it: Rust's own parser allows a sign.
+fn digits(text: &str) -> Option<u16> {
+    text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok())?
 }
 
 /// One port to publish.
@@ -161,7 +166,7 @@ mod tests {
         for (text, shown) in [("80", "80/tcp"), ("53/UDP", "53/udp"), ("9/sctp", "9/sctp")] {
             assert_eq!(text.parse::<ContainerPort>().unwrap().to_string(), shown);
         }
-        for bad in ["", "/tcp", "x", "70000", "80/icmp", "80/", "80-81/tcp"] {
+        for bad in ["", "/tcp", "x", "70000", "80/icmp", "80/", "80-81/tcp", "+80"] {
             assert!(bad.parse::<ContainerPort>().is_err(), "{bad}");
         }
     }
@@ -177,7 +182,7 @@ mod tests {
         ] {
             assert_eq!(text.parse::<HostPorts>().unwrap(), parsed, "{text}");
         }
-        for bad in ["a", "10-5", "0-5", "1-", "65536"] {
+        for bad in ["a", "10-5", "0-5", "1-", "65536", "+80", "1-+2"] {
             assert!(bad.parse::<HostPorts>().is_err(), "{bad}");
         }
     }
@@ -191,5 +196,47 @@ mod tests {
         let json = r#"{"80/tcp":[{"HostIp":"0.0.0.0","HostPort":"8080"}],"81/tcp":null}"#;
         assert_eq!(serde_json::to_string(&map).unwrap(), json);
         assert_eq!(serde_json::from_str::<PortMap>(json).unwrap(), map);
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_port_survives_being_written(port in any::<u16>(), protocol in "(tcp|UDP|Sctp)") {
+            let read: ContainerPort = format!("{port}/{protocol}").parse().unwrap();
+            prop_assert_eq!(read.port, port);
+            prop_assert_eq!(read.to_string().parse::<ContainerPort>().unwrap(), read);
+        }
+
+        #[test]
+        fn a_range_is_taken_if_it_begins_above_zero_and_does_not_end_before(
+            first in 0..70_000u32,
+            last in 0..70_000u32,
+        ) {
+            let read = format!("{first}-{last}").parse::<HostPorts>();
+            prop_assert_eq!(read.is_ok(), first > 0 && first <= last && last <= 65_535);
+            if let Ok(read) = read {
+                prop_assert_eq!(read, HostPorts::Range { first: first as u16, last: last as u16 });
+            }
+        }
+
+        #[test]
+        fn only_digits_are_numbers(text in "[0-9+ -]{0,6}(/[a-z]{0,4})?") {
+            let number = text.split('/').next().unwrap();
+            if text.parse::<ContainerPort>().is_ok() {
+                prop_assert!(number.bytes().all(|byte| byte.is_ascii_digit()));
+            }
+            if text.parse::<HostPorts>().is_ok() {
+                prop_assert!(text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'-'));
+            }
+        }
     }
 }

@@ -310,3 +310,56 @@ mod tests {
         assert!(tokens.get(&key).is_none());
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    fn quoted(text: &str) -> String {
+        format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+    }
+
+    fn challenge() -> impl Strategy<Value = Challenge> {
+        let text = || any::<String>();
+        prop_oneof![
+            Just(Challenge::Basic),
+            ("https?://.{1,20}", text(), text()).prop_map(|(realm, service, scope)| Challenge::Bearer {
+                realm,
+                service,
+                scope
+            }),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn challenges_are_read_as_they_were_written(
+            challenges in prop::collection::vec(challenge(), 0..4),
+            separator in "[ ]?,[ ]?",
+            scheme in prop::bool::ANY,
+        ) {
+            let write = |challenge: &Challenge| match challenge {
+                Challenge::Basic => "BASIC realm=\"a, b=c\"".to_owned(),
+                Challenge::Bearer { realm, service, scope } => {
+                    let scheme = if scheme { "Bearer" } else { "bearer" };
+                    let [realm, service, scope] = [realm, service, scope].map(|text| quoted(text));
+                    format!("{scheme} realm={realm}{separator}service={service}{separator}Scope={scope}")
+                }
+            };
+            let header = challenges.iter().map(write).collect::<Vec<_>>().join(", ");
+            prop_assert_eq!(Challenge::parse(&header), challenges, "{}", header);
+        }
+
+        #[test]
+        fn any_header_is_read_to_its_end(header in r#"([Bb]asic|Bearer|realm|[ ,="\\é]|[a-z]){0,30}"#) {
+            for challenge in Challenge::parse(&header) {
+                prop_assert!(challenge == Challenge::Basic || header.contains("realm"));
+            }
+        }
+    }
+}

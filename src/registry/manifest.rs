@@ -258,3 +258,94 @@ mod tests {
         assert!(matches!(Document::parse(manifest.as_bytes(), ""), Err(InvalidDocument::TooManyLayers(_))));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    fn media_type() -> impl Strategy<Value = String> {
+        prop_oneof![
+            prop::sample::select(ACCEPTED.to_vec()).prop_map(str::to_owned),
+            Just(String::new()),
+            Just("application/json; charset=utf-8".to_owned()),
+            Just(format!("{OCI_INDEX}; a=b")),
+        ]
+    }
+
+    /// A document that has some of the fields that tell its kind.
+    fn document() -> impl Strategy<Value = Value> {
+        let descriptor = json!({"digest": Digest::of(b"").to_string(), "size": 0});
+        let list = prop_oneof![
+            (0..3usize).prop_map({
+                let descriptor = descriptor.clone();
+                move |count| json!(vec![descriptor.clone(); count])
+            }),
+            Just(Value::Null),
+            Just(json!([{}])),
+        ];
+        let config = prop_oneof![Just(descriptor), Just(json!(1))];
+        let kind = prop_oneof![media_type().prop_map(Value::from), Just(json!(7))];
+        let maybe = |value: BoxedStrategy<Value>| prop::option::of(value);
+        let version = prop_oneof![9 => Just(2), 1 => Just(1)].prop_map(Value::from);
+        let fields = (
+            maybe(version.boxed()),
+            maybe(kind.boxed()),
+            maybe(list.clone().boxed()),
+            maybe(list.boxed()),
+            maybe(config.boxed()),
+        );
+        fields.prop_map(|(version, kind, manifests, layers, config)| {
+            let named = [
+                ("schemaVersion", version),
+                ("mediaType", kind),
+                ("manifests", manifests),
+                ("layers", layers),
+                ("config", config),
+            ];
+            named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
+        })
+    }
+
+    proptest! {
+        #![proptest_config(cases(1000))]
+
+        #[test]
+        fn no_document_can_be_read_as_two_kinds(document in document(), declared in media_type()) {
+            let there = |key: &str| document.get(key).is_some_and(|value| !value.is_null());
+            let Ok((read, kind)) = Document::parse(document.to_string().as_bytes(), &declared) else {
+                return Ok(());
+            };
+            prop_assert_ne!(document.get("schemaVersion"), Some(&json!(1)));
+            prop_assert!(!(there("manifests") && (there("layers") || there("config"))));
+            match read {
+                Document::Index(_) => prop_assert!(is_index(&kind) && there("manifests")),
+                Document::Manifest(_) => prop_assert!(is_manifest(&kind) && there("config")),
+            }
+            let bare = declared.split(';').next().unwrap();
+            prop_assert!(bare == kind || !ACCEPTED.contains(&bare), "{} became {}", declared, kind);
+            // The digest covers the bytes, so who reads them again without being told must see the same.
+            if document.get("mediaType").is_some_and(|inside| inside != "") {
+                prop_assert_eq!(Document::parse(document.to_string().as_bytes(), "").unwrap().1, kind);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            prop_assert!(Document::parse(&bytes, OCI_INDEX).is_err());
+        }
+    }
+
+    #[test]
+    fn layers_are_counted_up_to_the_limit() {
+        let descriptor = json!({"digest": Digest::of(b"").to_string(), "size": 0});
+        for (count, accepted) in [(LAYER_LIMIT, true), (LAYER_LIMIT + 1, false)] {
+            let document =
+                json!({"config": descriptor, "layers": vec![descriptor.clone(); count]}).to_string();
+            assert_eq!(Document::parse(document.as_bytes(), "").is_ok(), accepted);
+        }
+    }
+}

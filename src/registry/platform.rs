@@ -184,3 +184,50 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    fn platform() -> impl Strategy<Value = Platform> {
+        let os = prop::sample::select(vec!["linux", "Linux", "macos", "windows", "x"]);
+        let architectures =
+            ["amd64", "x86_64", "X86-64", "i386", "arm", "armhf", "armel", "aarch64", "arm64", "y"];
+        let variant = "(v?[1-9])?|v8\\.0";
+        (os, prop::sample::select(architectures.to_vec()), variant).prop_map(|(os, architecture, variant)| {
+            Platform {
+                os: os.to_owned(),
+                architecture: architecture.to_owned(),
+                variant,
+                ..Platform::default()
+            }
+        })
+    }
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn the_usual_words_are_final(platform in platform()) {
+            let usual = platform.normalised();
+            prop_assert_eq!(&usual.normalised(), &usual);
+            prop_assert_eq!(&usual.to_string().parse::<Platform>().unwrap(), &usual);
+            prop_assert_eq!(platform.rank(&usual), Some(0));
+        }
+
+        #[test]
+        fn only_the_platform_itself_suits_best(wish in platform(), candidate in platform()) {
+            prop_assert_eq!(wish.is(&candidate), wish.rank(&candidate) == Some(0));
+        }
+
+        #[test]
+        fn what_is_read_from_a_text_is_in_the_usual_words(text in "[a-z0-9/._A-Zé-]{0,12}") {
+            if let Ok(platform) = text.parse::<Platform>() {
+                prop_assert_eq!(platform.normalised(), platform);
+            }
+        }
+    }
+}

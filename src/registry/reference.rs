@@ -204,24 +204,57 @@ impl AnyReference {
     }
 }
 
-/// Go's path.Match: `*`, `?`, `[a-z]`, `[^a]`, backslash.
-fn glob(pattern: &[u8], text: &[u8]) -> bool {
-    match (pattern, text) {
-        ([], []) => true,
-        ([b'*', rest @ ..], _) => {
-            let reach = text.iter().take_while(|b| **b != b'/').count();
-            (0..=reach).any(|n| glob(rest, &text[n..]))
+/// Go's path.Match: `*`, `?`, `[a-z]`, `[^a]`, backslash. All ways to match are followed at once: one after the other
+/// they take exponential time for a pattern of many stars.
+fn glob(mut pattern: &[u8], text: &[u8]) -> bool {
+    // Where in the text that part of the pattern which has been read can end.
+    let mut ends = vec![false; text.len() + 1];
+    ends[0] = true;
+    loop {
+        match pattern {
+            [] => return ends[text.len()],
+            [b'*', rest @ ..] => {
+                (0..text.len()).for_each(|at| ends[at + 1] |= ends[at] && text[at] != b'/');
+                pattern = rest;
+            }
+            _ => {
+                let Some((one, rest)) = One::split(pattern) else { return false };
+                (0..text.len()).rev().for_each(|at| ends[at + 1] = ends[at] && one.matches(text[at]));
+                ends[0] = false;
+                pattern = rest;
+            }
         }
-        ([b'?', rest @ ..], [first, after @ ..]) if *first != b'/' => glob(rest, after),
-        ([b'[', class @ ..], [first, after @ ..]) => match class.iter().skip(1).position(|b| *b == b']') {
-            Some(end) => in_class(&class[..end + 1], *first) && glob(&class[end + 2..], after),
-            None => false,
-        },
-        ([b'\\', literal, rest @ ..], [first, after @ ..]) if literal == first => glob(rest, after),
-        ([literal, rest @ ..], [first, after @ ..]) if literal == first && *literal != b'\\' => {
-            glob(rest, after)
+    }
+}
+
+/// What one byte of a text is held against.
+enum One<'a> {
+    NotSlash,
+    Class(&'a [u8]),
+    Literal(u8),
+}
+
+impl One<'_> {
+    /// Takes it off a pattern; `None` for a class without end or a backslash before nothing.
+    fn split(pattern: &[u8]) -> Option<(One<'_>, &[u8])> {
+        Some(match pattern {
+            [b'?', rest @ ..] => (One::NotSlash, rest),
+            [b'[', class @ ..] => {
+                let end = class.iter().skip(1).position(|b| *b == b']')? + 1;
+                (One::Class(&class[..end]), &class[end + 1..])
+            }
+            [b'\\', literal, rest @ ..] => (One::Literal(*literal), rest),
+            [b'\\'] | [] => return None,
+            [literal, rest @ ..] => (One::Literal(*literal), rest),
+        })
+    }
+
+    fn matches(&self, byte: u8) -> bool {
+        match self {
+            Self::NotSlash => byte != b'/',
+            Self::Class(class) => in_class(class, byte),
+            Self::Literal(literal) => byte == *literal,
         }
-        _ => false,
     }
 }
 
@@ -329,6 +362,9 @@ fn is_tag(text: &str) -> bool {
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -418,5 +454,12 @@ mod tests {
             assert_eq!(text.parse::<AnyReference>().unwrap(), AnyReference::Digest(digest));
         }
         assert_eq!("abc".parse::<AnyReference>().unwrap().familiar(), "abc:latest");
+    }
+
+    #[test]
+    fn a_pattern_of_many_stars_is_decided_at_once() {
+        let name: Reference = "a".repeat(200).parse().unwrap();
+        assert!(!name.matches(&format!("{}b", "*a".repeat(60))));
+        assert!(name.matches(&"*a".repeat(60)));
     }
 }

@@ -428,3 +428,72 @@ mod tests {
         assert!(matches!(frames.pop(), Err(FrameError::MissingDescriptors)));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn frames_come_out_as_they_went_in(
+            messages in vec((any::<String>(), 0..3usize), 0..5),
+            cuts in vec(1..40usize, 1..8),
+        ) {
+            let mut stream: Vec<u8> = messages.iter().flat_map(|(text, fds)| encode(text, *fds)).collect();
+            let mut frames = Frames::default();
+            let total = messages.iter().map(|(_, fds)| fds).sum();
+            frames.fds.extend((0..total).map(|_| std::fs::File::open("/dev/null").unwrap().into()));
+            let mut found = Vec::new();
+            for cut in cuts.iter().cycle() {
+                frames.push(&stream.drain(..(*cut).min(stream.len())).collect::<Vec<_>>());
+                while let Some((json, fds)) = frames.pop().unwrap() {
+                    found.push((serde_json::from_slice::<String>(&json).unwrap(), fds.len()));
+                }
+                if stream.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(found, messages);
+            prop_assert!(frames.fds.is_empty() && frames.bytes.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_are_frames_or_end_the_connection(
+            pieces in vec(vec(prop_oneof![Just(0), any::<u8>()], 0..20), 0..8),
+        ) {
+            let mut frames = Frames::default();
+            let (mut pushed, mut popped) = (0, 0);
+            'all: for piece in pieces {
+                frames.push(&piece);
+                pushed += piece.len();
+                loop {
+                    match frames.pop() {
+                        Ok(Some((json, fds))) => {
+                            popped += HEADER + json.len();
+                            prop_assert!(fds.is_empty());
+                            let _ = serde_json::from_slice::<Request>(&json);
+                        }
+                        Ok(None) => break,
+                        Err(_) => break 'all,
+                    }
+                }
+                prop_assert_eq!(frames.bytes.len(), pushed - popped);
+            }
+        }
+
+        #[test]
+        fn any_json_is_a_message_or_none(
+            json in r#"\{"(id|status|reply|event)":([0-9]{1,3}|\{"[a-z_]{2,8}":[0-9]\})(,"command":("[a-z]{4}"|\{"signal":\{"signal":9\}\}))?\}"#,
+        ) {
+            let _ = serde_json::from_str::<Request>(&json);
+            let _ = serde_json::from_str::<Message>(&json);
+            let _ = serde_json::from_str::<UnknownRequest>(&json);
+        }
+    }
+}

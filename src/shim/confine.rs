@@ -114,3 +114,32 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn a_filter_is_its_count_and_as_many_instructions(
+            count in 0..5u32,
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let file = [&[0; 4], &count.to_ne_bytes()[..], &bytes].concat();
+            let filter = Filter::parse(&file);
+            prop_assert_eq!(filter.is_some(), bytes.len() == count as usize * 8);
+            if let Some(filter) = filter {
+                let write = |one: &libc::sock_filter| {
+                    [&one.code.to_ne_bytes()[..], &[one.jt, one.jf], &one.k.to_ne_bytes()].concat()
+                };
+                prop_assert_eq!(filter.program.iter().flat_map(write).collect::<Vec<_>>(), bytes.clone());
+            }
+            let _ = Filter::parse(&bytes);
+        }
+    }
+}

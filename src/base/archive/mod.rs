@@ -79,4 +79,6 @@ pub enum ArchiveError {
 }
 
 #[cfg(test)]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! PAX extended headers: records of `length key=value\n` (POSIX.1-2024, pax, "pax Extended Header").
 
+use std::collections::HashSet;
+
 use super::entry::Mtime;
 use super::sparse::{self, Segment};
 use super::{ArchiveError, Entry};
@@ -72,7 +74,6 @@ impl Records {
         if key.is_empty() || key.contains(&0) {
             return Err(ArchiveError::Pax("an extended attribute without a name"));
         }
-        self.xattrs.retain(|(known, _)| known != key);
         self.xattrs.push((key.to_vec(), value.to_vec()));
         Ok(())
     }
@@ -93,8 +94,17 @@ impl Records {
         if let Some(mtime) = self.mtime {
             entry.mtime = mtime;
         }
-        entry.xattrs = self.xattrs;
+        entry.xattrs = last_of_each(self.xattrs);
     }
+}
+
+/// Of attributes with one name the last. In one go: one entry can have tens of thousands.
+fn last_of_each(mut xattrs: Vec<(Vec<u8>, Vec<u8>)>) -> Vec<(Vec<u8>, Vec<u8>)> {
+    let mut seen = HashSet::new();
+    xattrs.reverse();
+    xattrs.retain(|(name, _)| seen.insert(name.clone()));
+    xattrs.reverse();
+    xattrs
 }
 
 impl SparseRecords {
@@ -229,5 +239,15 @@ mod tests {
         assert_eq!((records.path.as_deref(), records.size), (Some(&b"cd"[..]), Some(123)));
         records.add(b"8 path=\n").unwrap();
         assert_eq!(records.path, None);
+    }
+
+    #[test]
+    fn of_an_attribute_that_comes_twice_the_last_value_counts() {
+        let mut records = Records::default();
+        for (name, value) in [("a", "1"), ("b", "2"), ("a", "3")] {
+            records.set(&[XATTR, name.as_bytes()].concat(), value.as_bytes()).unwrap();
+        }
+        let text = |text: &str| text.as_bytes().to_vec();
+        assert_eq!(last_of_each(records.xattrs), [(text("b"), text("2")), (text("a"), text("3"))]);
     }
 }

@@ -212,3 +212,24 @@ fn a_file_that_changes_its_size_leaves_a_readable_archive_or_an_error() {
     writer.entry(&entry).unwrap();
     assert!(writer.data(b"123456").is_err());
 }
+
+#[test]
+fn an_attribute_that_no_record_can_name_is_left_out() {
+    let kept = (b"user.b".to_vec(), b"2".to_vec());
+    let entry = Entry {
+        path: b"a".to_vec(),
+        link: Vec::new(),
+        kind: Kind::Regular,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        mtime: Mtime::default(),
+        size: 0,
+        device: Device::default(),
+        xattrs: vec![(b"user.a=x".to_vec(), b"1".to_vec()), kept.clone()],
+        sparse: None,
+    };
+    let mut writer = Writer::new(Vec::new());
+    writer.entry(&entry).unwrap();
+    assert_eq!(read_all(&writer.finish().unwrap())[0].0.xattrs, [kept]);
+}

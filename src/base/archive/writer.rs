@@ -141,7 +141,8 @@ fn records(entry: &Entry) -> Vec<u8> {
     if nanos != 0 || u64::try_from(seconds).map_or(true, |seconds| seconds > MAX_SIZE) {
         record(&mut records, b"mtime", time(seconds, nanos).as_bytes());
     }
-    for (name, value) in &entry.xattrs {
+    // The first `=` ends a record's key: an attribute whose name has one would come back as another. Go writes none.
+    for (name, value) in entry.xattrs.iter().filter(|(name, _)| !name.contains(&b'=')) {
         record(&mut records, &[b"SCHILY.xattr.", name.as_slice()].concat(), value);
     }
     records

@@ -398,3 +398,36 @@ mod tests {
         assert!(Cgroup::of_process(std::process::id() as i32).unwrap().is_empty());
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn any_text_of_the_kernel_names_hierarchies_or_none(
+            lines in prop::collection::vec("([0-9]{1,2} ){0,6}[a-z/]{0,6} ?(- )?(cgroup2?|tmpfs)?( [a-z]{1,4}){0,2} ?[a-z,=]{0,8}", 0..4),
+        ) {
+            let text = lines.join("\n");
+            prop_assert!(hierarchies(&text).len() <= lines.len());
+            let _ = (mount_points(&text), Cgroup::from_proc(&text));
+        }
+
+        #[test]
+        fn a_scope_lies_in_each_slice_of_its_name(
+            parts in prop::collection::vec("[a-z]{1,4}", 1..4),
+            name in "[a-z0-9]{1,8}",
+        ) {
+            let slice = format!("{}.slice", parts.join("-"));
+            let path = from_specification(Path::new(&format!("{slice}:slipway:{name}")));
+            let slices = (1..=parts.len()).map(|count| format!("{}.slice", parts[..count].join("-")));
+            let expected: PathBuf = slices.collect();
+            prop_assert_eq!(path, expected.join(format!("slipway-{name}.scope")));
+        }
+    }
+}

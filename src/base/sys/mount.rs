@@ -182,3 +182,46 @@ mod tests {
         assert_eq!(private.propagation, "");
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use std::os::unix::ffi::OsStrExt;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    /// As the kernel's `mangle` writes a path (fs/proc_namespace.c).
+    fn mangled(path: &[u8]) -> Vec<u8> {
+        let byte = |byte: &u8| match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => format!("\\{byte:03o}").into_bytes(),
+            byte => vec![*byte],
+        };
+        path.iter().flat_map(byte).collect()
+    }
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_mount_point_is_found_whatever_its_name(
+            target in prop::collection::vec(prop_oneof![1..=255u8, Just(b' '), Just(b'\\'), b'0'..=b'7'], 1..20),
+            propagation in "(shared:[0-9] )?(master:[0-9] )?",
+        ) {
+            let (start, end) = (b"36 35 98:0 /sub ", b"- ext4 /dev/root rw");
+            let line = [start, &mangled(&target)[..], b" rw,noatime ", propagation.as_bytes(), end].concat();
+            let mount = parse_line(&line).unwrap();
+            prop_assert_eq!(mount.target.as_os_str().as_bytes(), target);
+            prop_assert_eq!((mount.id, mount.parent, mount.kind.as_str()), (36, 35, "ext4"));
+            prop_assert_eq!(mount.propagation, propagation.trim_end());
+        }
+
+        #[test]
+        fn any_line_is_a_mount_or_none(
+            line in prop::collection::vec(prop_oneof![3 => Just(b' '), 2 => Just(b'-'), 1 => any::<u8>(), 2 => b'0'..=b'9'], 0..60),
+        ) {
+            let _ = parse_line(&line);
+        }
+    }
+}

@@ -321,3 +321,27 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn messages_of_any_datagram_lie_inside_and_end(
+            bytes in prop::collection::vec(prop_oneof![4 => Just(0), 2 => 0..40u8, 1 => any::<u8>()], 0..120),
+        ) {
+            let mut taken = 0;
+            for (_, _, payload) in split(&bytes) {
+                let _ = error_of(payload);
+                taken += HEADER + payload.len();
+            }
+            prop_assert!(taken <= bytes.len());
+        }
+    }
+}

@@ -387,3 +387,6 @@ pub(in crate::container) fn clean(path: &str) -> String {
     }
     out.to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod properties;

@@ -80,7 +80,12 @@ fn parse_rule(rule: &str) -> Option<Value> {
     if !known || words.next().is_some() || access.chars().any(|letter| !"rwm".contains(letter)) {
         return None;
     }
-    let number = |text: &str| if text == "*" { Some(-1) } else { text.parse::<u32>().ok().map(i64::from) };
+    // Rust's own parser takes a sign too.
+    let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    let number = |text: &str| match text {
+        "*" => Some(-1),
+        text => text.parse::<u32>().ok().filter(|_| digits(text)).map(i64::from),
+    };
     let mut value = json!({ "allow": true, "type": kind, "access": access });
     for (key, number) in [("major", number(major)?), ("minor", number(minor)?)] {
         if number >= 0 {
@@ -98,8 +103,32 @@ mod tests {
     fn rules_are_read_or_refused() {
         assert_eq!(parse_rule("c 1:3 rwm").unwrap()["minor"], 3);
         assert_eq!(parse_rule("b *:7 r").unwrap().get("major"), None);
-        for bad in ["", "c", "c 1 rwm", "x 1:3 rwm", "c 1:3 rwx", "c 1:3 rwm r", "c a:3 r", "c 1:3 "] {
+        for bad in
+            ["", "c", "c 1 rwm", "x 1:3 rwm", "c 1:3 rwx", "c 1:3 rwm r", "c a:3 r", "c 1:3 ", "c +1:3 r"]
+        {
             assert!(parse_rule(bad).is_none(), "{bad}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+    use regex::Regex;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        // daemon/pkg/opts of moby, deviceCgroupRuleRegex.
+        #[test]
+        fn rules_are_those_that_dockerd_takes(
+            rule in "[abcx] ?([0-9]{1,3}|\\*|[+]1|):?([0-9]{1,3}|\\*|-1) [rwmx]{0,4} ?",
+        ) {
+            let known = Regex::new(r"^[acb] (?:[0-9]+|\*):(?:[0-9]+|\*) [rwm]{1,3}$").unwrap();
+            prop_assert_eq!(parse_rule(&rule).is_some(), known.is_match(&rule), "{}", rule);
         }
     }
 }

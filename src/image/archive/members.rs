@@ -120,3 +120,36 @@ mod tests {
         assert_eq!(paths(&archive).unwrap(), expected);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_normal_path_is_final_and_inside(
+            path in "(\\.|\\.\\.|[a./]|/|é){0,12}",
+            base in "([ab](/[ab]){0,2})?",
+        ) {
+            let base_depth = base.split('/').filter(|part| !part.is_empty()).count() as i32;
+            let mut depth = if path.starts_with('/') { 0 } else { base_depth };
+            let steps = path.split('/').map(|part| match part {
+                "" | "." => 0,
+                ".." => -1,
+                _ => 1,
+            });
+            let stays = steps.map(|step| { depth += step; depth }).all(|depth| depth >= 0);
+            let found = normal(path.as_bytes(), &base);
+            prop_assert_eq!(found.is_some(), stays && depth > 0);
+            if let Some(found) = found {
+                prop_assert!(found.split('/').all(|part| !matches!(part, "" | "." | "..")));
+                prop_assert_eq!(normal(found.as_bytes(), ""), Some(found.clone()));
+            }
+        }
+    }
+}

@@ -82,3 +82,32 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn an_address_has_a_host_and_a_port_or_a_path(
+            text in "((tcp|udp|unix|unixgram|x)://)?[a-z.\\[\\]:/0-9]{0,12}",
+            port in any::<u16>(),
+        ) {
+            let Ok(address) = Address::parse(&text, port) else { return Ok(()) };
+            match &address {
+                Address::Tcp(host) | Address::Udp(host) => {
+                    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+                    prop_assert!(port.is_some(), "{}", text);
+                    let scheme = if address.is_datagram() { "udp" } else { "tcp" };
+                    prop_assert_eq!(Address::parse(&format!("{scheme}://{host}"), 9), Ok(address));
+                }
+                Address::Unix(path) | Address::UnixDatagram(path) => prop_assert!(path.is_absolute()),
+            }
+        }
+    }
+}

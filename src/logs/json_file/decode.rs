@@ -116,8 +116,9 @@ fn unescape_unicode<'a>(out: &mut Vec<u8>, json: &'a [u8]) -> Option<&'a [u8]> {
 }
 
 fn unit(json: &[u8]) -> Option<u16> {
-    let digits = std::str::from_utf8(json.get(..4)?).ok()?;
-    u16::from_str_radix(digits, 16).ok()
+    // Rust's own parser takes a sign too.
+    let digits = json.get(..4).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit))?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// Reads `YYYY-MM-DDTHH:MM:SS[.fraction]Z`, which is what the lines of a log have.
@@ -182,9 +183,15 @@ mod tests {
 
     #[test]
     fn what_is_no_entry_is_passed_over() {
-        for json in
-            ["", "{", "null", r#"{"log":"a"#, r#"{"log":"a","stream":"x","time":"T"}"#, r#"{"log":"\q"}"#]
-        {
+        for json in [
+            "",
+            "{",
+            "null",
+            r#"{"log":"a"#,
+            r#"{"log":"a","stream":"x","time":"T"}"#,
+            r#"{"log":"\q"}"#,
+            r#"{"log":"\u+041","stream":"stdout","time":"T"}"#,
+        ] {
             assert_eq!(decoded(json), None, "{json}");
         }
     }
@@ -200,6 +207,86 @@ mod tests {
             ["", "2020-01-01", "2020-01-01T00:00:00", "2020-01-01T00:00:00.Z", "2020-01-01T00:00:00+01:00"]
         {
             assert_eq!(utc(bad.as_bytes()), None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod properties {
+    use chrono::DateTime;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    /// The inside of a JSON string, or nearly.
+    fn literal() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            4 => "[ -!#-\\[\\]-~é😀]{1,8}",
+            2 => r#"\\[nrtbf"\\/]"#,
+            2 => "\\\\u(00[0-9a-fA-F]{2}|20[0-9]{2}|fffd)",
+            1 => Just("\\ud83d\\ude00".to_owned()),
+            1 => r#"\\[qxu]|\\u\+041|\\u12g4|\\u12|""#,
+        ];
+        prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    fn attrs() -> impl Strategy<Value = Option<String>> {
+        let key = prop_oneof![any::<String>(), Just("\",\"time\":\"".to_owned())];
+        let map = prop::collection::btree_map(key.clone(), key, 0..3);
+        prop::option::of(map.prop_map(|map| serde_json::to_string(&map).unwrap()))
+    }
+
+    proptest! {
+        #![proptest_config(cases(1000))]
+
+        #[test]
+        fn a_line_is_read_as_serde_json_reads_it(
+            literal in literal(),
+            attrs in attrs(),
+            stream in "std(out|err|in)",
+        ) {
+            let attrs = attrs.map(|attrs| format!("\"attrs\":{attrs},")).unwrap_or_default();
+            let time = "2024-01-02T03:04:05Z";
+            let line = format!(r#"{{"log":"{literal}","stream":"{stream}",{attrs}"time":"{time}"}}"#);
+            let expected: Option<OtherLayout> = serde_json::from_str(&line).ok();
+            let mut decoder = Decoder::default();
+            let entry = decoder.decode(line.as_bytes());
+            let expected = expected.as_ref().map(|other| Entry {
+                stream: other.stream,
+                time: &other.time,
+                attrs: other.attrs.as_ref().map(|attrs| attrs.get()),
+                line: other.log.as_bytes(),
+            });
+            prop_assert_eq!(entry, expected, "{}", line);
+        }
+
+        #[test]
+        fn any_bytes_are_a_line_or_none(
+            bytes in r#"(\{"log":")?([a-z"\\{},:]|\\u|,"stream":"stdout"|"time":"|","attrs":|"\}){0,12}"#,
+        ) {
+            let mut decoder = Decoder::default();
+            if let Some(entry) = decoder.decode(bytes.as_bytes()) {
+                let _ = entry.timestamp();
+            }
+        }
+
+        #[test]
+        fn times_are_those_that_chrono_reads(
+            text in "(19|20|0[0-9])[0-9]{2}-[01][0-9]-[0-3][0-9]T[0-2][0-9]:[0-5][0-9]:[0-5][0-9](\\.[0-9]{1,10})?Z",
+        ) {
+            if let Ok(time) = DateTime::parse_from_rfc3339(&text)
+                && let (Some(nanos), Some(read)) = (time.timestamp_nanos_opt(), utc(text.as_bytes()))
+            {
+                prop_assert_eq!(read, Timestamp::from_nanos(nanos), "{}", text);
+            }
+        }
+
+        #[test]
+        fn any_text_is_a_time_or_none(
+            text in "[0-9é]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.0-9Zé]{0,12}",
+        ) {
+            let _ = utc(text.as_bytes());
         }
     }
 }

@@ -188,3 +188,72 @@ mod tests {
         assert_eq!(cut(b"\x80\x80\x80\x80\x80", 4), 4);
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    /// Text with bytes that are none, of lengths around those that vector code takes at once.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        let piece = prop_oneof![
+            4 => any::<String>().prop_map(String::into_bytes),
+            4 => "[a-z]{1,70}".prop_map(String::into_bytes),
+            2 => "[<>&\"\\\\\u{2028}\u{2029}\r\n\t\u{1}é€😀]{1,5}".prop_map(String::into_bytes),
+            2 => prop::collection::vec(any::<u8>(), 1..6),
+            1 => Just(vec![0xff; 300]),
+        ];
+        prop::collection::vec(piece, 0..6).prop_map(|pieces| pieces.concat())
+    }
+
+    /// The text that Go takes the bytes for: each that belongs to no character is one replacement character.
+    fn lossy(line: &[u8]) -> String {
+        let chunk = |chunk: std::str::Utf8Chunk<'_>| {
+            format!("{}{}", chunk.valid(), "\u{fffd}".repeat(chunk.invalid().len()))
+        };
+        line.utf8_chunks().map(chunk).collect()
+    }
+
+    /// What Go's encoding/json escapes beyond what serde_json does.
+    fn go(json: &str) -> String {
+        let escaped = ['<', '>', '&', '\u{2028}', '\u{2029}'];
+        let json = escaped.iter().fold(json.to_owned(), |json, letter| {
+            json.replace(*letter, &format!("\\u{:04x}", u32::from(*letter)))
+        });
+        json.replace("\\t", "\\u0009").replace("\\b", "\\u0008").replace("\\f", "\\u000c")
+    }
+
+    proptest! {
+        #![proptest_config(cases(1000))]
+
+        #[test]
+        fn lines_are_escaped_as_go_escapes_them(line in line()) {
+            let mut out = b"kept".to_vec();
+            escape(&mut out, &line);
+            let out = String::from_utf8(out).unwrap();
+            let text = lossy(&line);
+            let read: String = serde_json::from_str(&format!("\"{}\"", &out[4..])).unwrap();
+            prop_assert_eq!(&read, &text);
+            // A backslash of the text itself is no escape that Go writes in another way.
+            if !text.contains(['\\', '\u{fffd}']) {
+                prop_assert_eq!(format!("\"{}\"", &out[4..]), go(&serde_json::to_string(&text).unwrap()));
+            }
+        }
+
+        #[test]
+        fn a_cut_is_near_the_limit_and_tears_no_character(
+            text in ".{2,30}",
+            bytes in prop::collection::vec(any::<u8>(), 2..40),
+            at in any::<prop::sample::Index>(),
+        ) {
+            for (bytes, is_text) in [(text.as_bytes(), true), (&bytes, false)] {
+                let limit = at.index(bytes.len() - 1) + 1;
+                let cut = cut(bytes, limit);
+                prop_assert!(cut >= 1 && cut <= limit && limit - cut <= 3);
+                prop_assert!(!is_text || limit < 4 || text.is_char_boundary(cut), "{} {}", text, limit);
+            }
+        }
+    }
+}

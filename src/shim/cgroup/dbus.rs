@@ -366,3 +366,45 @@ mod tests {
         assert_eq!((message.len() % 8, message[8]), (0, 3));
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(300))]
+
+        #[test]
+        fn an_error_is_read_as_it_was_written(
+            serial in any::<u32>(),
+            name in any::<String>(),
+            text in any::<String>(),
+        ) {
+            let mut header = Body::default();
+            header.byte(REPLY_SERIAL).signature("u").number(serial);
+            header.align(8);
+            header.byte(ERROR_NAME).signature("s").text(&name);
+            header.align(8);
+            header.byte(SIGNATURE).signature("g").signature("s");
+            let mut body = Body::default();
+            body.text(&text);
+            let expected = Answer { kind: ERROR, serial: Some(serial), name, text };
+            prop_assert_eq!(Answer::read(ERROR, &header.0, &body.0), Some(expected));
+            // Cut anywhere it is none, or one that says less.
+            for end in 0..header.0.len() {
+                let _ = Answer::read(ERROR, &header.0[..end], &body.0[..end.min(body.0.len())]);
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_an_answer_or_none(
+            kind in 0..5u8,
+            bytes in prop::collection::vec(prop_oneof![0..9u8, Just(b's'), Just(b'u'), Just(b'g'), any::<u8>()], 0..60),
+        ) {
+            let _ = Answer::read(kind, &bytes, &bytes);
+        }
+    }
+}

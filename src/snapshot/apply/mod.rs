@@ -284,7 +284,8 @@ impl<'a> Unpacker<'a> {
         let file = self.make(path, |parent, name| fs::openat(parent, name, flags, mode)).map_err(failed)?;
         self.note_implied()?;
         reader.read_data(entry, |offset, bytes| write_at(&file, offset, bytes).map_err(failed))?;
-        self.unpacked.size += entry.size;
+        // Holes cost nothing: a few sparse files can claim more than 64 bits hold.
+        self.unpacked.size = self.unpacked.size.saturating_add(entry.size);
         self.unpacked.usage += match &entry.sparse {
             None => entry.size.next_multiple_of(ALLOCATION),
             Some(segments) => {

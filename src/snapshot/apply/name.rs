@@ -129,3 +129,45 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+mod properties {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::base::testing::cases;
+
+    proptest! {
+        #![proptest_config(cases(500))]
+
+        #[test]
+        fn a_clean_name_is_what_walking_from_the_root_gives(name in "(\\.|\\.\\.|[a./]|/|\\.wh\\.|é){0,12}") {
+            let mut walked = Some(Vec::new());
+            for component in name.split('/').filter(|component| !matches!(*component, "" | ".")) {
+                walked = match (walked, component) {
+                    (Some(mut path), "..") => path.pop().map(|_| path),
+                    (Some(mut path), name) => { path.push(name); Some(path) }
+                    (None, _) => None,
+                };
+            }
+            let cleaned = clean(name.as_bytes()).ok();
+            prop_assert_eq!(&cleaned, &walked.map(|path| path.join("/").into_bytes()));
+            if let Some(cleaned) = cleaned {
+                prop_assert_eq!(clean(&cleaned).unwrap(), cleaned.clone());
+                let (dir, last) = split(&cleaned);
+                prop_assert!(!last.contains(&b'/') && (last.is_empty() == cleaned.is_empty()));
+                prop_assert_eq!(clean(&[dir, b"/", last].concat()).unwrap(), cleaned);
+            }
+        }
+
+        #[test]
+        fn what_a_name_means_is_one_plain_component(
+            name in "(\\.wh\\.)?(\\.wh\\.)?(\\.|\\.\\.|[a-c.]{0,4}|\\.opq)",
+        ) {
+            let Ok(cleaned) = clean(name.as_bytes()) else { return Ok(()) };
+            if let Ok(Meaning::Entry(part) | Meaning::Whiteout(part)) = meaning(&cleaned) {
+                prop_assert!(!matches!(part, b"" | b"." | b"..") && !part.contains(&b'/'));
+            }
+        }
+    }
+}

@@ -272,3 +272,15 @@ fn short_and_foreign_streams_are_refused() {
     assert!(matches!(error, SnapshotError::Archive(ArchiveError::Checksum)), "{error}");
     bench.assert_untouched();
 }
+
+// Defence: sums of sizes stop at 2^64 − 1. Where the file system has no such files, the first one is an error.
+#[test]
+fn sparse_files_may_claim_more_than_can_be_counted() {
+    let size = i64::MAX.to_string();
+    let records: [(&str, &[u8]); 3] =
+        [("GNU.sparse.major", b"0"), ("GNU.sparse.size", size.as_bytes()), ("GNU.sparse.map", b"0,0")];
+    let archive = ["a", "b", "c"].into_iter().fold(Archive::new(), |a, name| a.pax(&records).file(name, b""));
+    if let Ok((_, applied)) = Bench::new().try_layer(&archive.bytes(), &[]) {
+        assert_eq!(applied.size, u64::MAX);
+    }
+}
