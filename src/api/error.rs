@@ -169,7 +169,7 @@ fn registry_status(error: &RegistryError) -> StatusCode {
         | RegistryError::Answer(_)
         | RegistryError::TooLarge { .. }
         | RegistryError::Mismatch { .. }
-        | RegistryError::Certificates { .. }
+        | RegistryError::Certificates(_)
         | RegistryError::Proxy(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -1,7 +1,5 @@
 //! What can go wrong with a registry, in dockerd's words where clients match on them.
 
-use std::path::PathBuf;
-
 use http::StatusCode;
 
 use crate::base::digest::Digest;
@@ -31,8 +29,9 @@ pub enum RegistryError {
     TooLarge { what: String, limit: u64 },
     #[error("content digest is {actual}, expected {expected}")]
     Mismatch { expected: Digest, actual: Digest },
-    #[error("cannot read the certificates in {}: {reason}", directory.display())]
-    Certificates { directory: PathBuf, reason: String },
+    /// What is wrong in the registry's directory below `certs.d`.
+    #[error("{0}")]
+    Certificates(String),
     #[error("invalid proxy: {0}")]
     Proxy(String),
     #[error("invalid registry address {0:?}")]
@@ -52,7 +51,7 @@ impl RegistryError {
             | Self::Answer(_)
             | Self::TooLarge { .. }
             | Self::Mismatch { .. }
-            | Self::Certificates { .. }
+            | Self::Certificates(_)
             | Self::Proxy(_)
             | Self::Address(_) => false,
         }
