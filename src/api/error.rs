@@ -165,6 +165,7 @@ fn registry_status(error: &RegistryError) -> StatusCode {
         RegistryError::Resolve { source, .. } => registry_status(source),
         RegistryError::TooManyRequests { .. }
         | RegistryError::Request { .. }
+        | RegistryError::Login { .. }
         | RegistryError::Status { .. }
         | RegistryError::Answer(_)
         | RegistryError::TooLarge { .. }

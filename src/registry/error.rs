@@ -19,6 +19,9 @@ pub enum RegistryError {
     Resolve { reference: String, source: Box<RegistryError> },
     #[error("failed to do request: {method} {url:?}: {reason}")]
     Request { method: &'static str, url: String, reason: String },
+    /// [`Self::Request`] at login, which dockerd words for itself.
+    #[error("{method} {url:?}: {reason}")]
+    Login { method: &'static str, url: String, reason: String },
     #[error("unexpected status from {method} request to {url}: {status}: {message}")]
     Status { method: &'static str, url: String, status: StatusCode, message: String },
     #[error("Get {url:?}: unauthorized: {message}")]
@@ -42,7 +45,7 @@ impl RegistryError {
     /// True if asking again may help: the network or the server failed, nobody refused.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Request { .. } | Self::TooManyRequests { .. } => true,
+            Self::Request { .. } | Self::Login { .. } | Self::TooManyRequests { .. } => true,
             Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT,
             Self::Resolve { source, .. } => source.is_transient(),
             Self::NotFound { .. }
