@@ -13,6 +13,7 @@ use serde_json::Value;
 use slipway::api::conformance;
 
 use super::engine::Engine;
+use super::etc::Etc;
 use super::http::{Request, Response};
 use super::images;
 use super::leaks::Inventory;
@@ -44,6 +45,9 @@ impl Daemon {
     /// Starts the engine and waits until it answers; loads busybox if asked.
     pub fn start(scenario: &str, setup: Setup) -> Self {
         let mut daemon = Self::prepare(scenario, setup);
+        if !daemon.setup.names.is_empty() {
+            Etc::make(&daemon, &daemon.setup.names);
+        }
         daemon.launch(&[]);
         daemon.wait_until_up();
         if daemon.setup.image == Image::Busybox {

@@ -3,8 +3,10 @@
 //!
 //! Reading order: `daemon` (what a scenario is handed), `sandbox`, `shell`, `http`, then the rest.
 
+pub mod certificates;
 pub mod daemon;
 pub mod engine;
+pub mod etc;
 pub mod http;
 pub mod images;
 pub mod leaks;

@@ -5,28 +5,38 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::{Arc, Mutex};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
+use super::certificates::Pair;
 use super::daemon::Daemon;
 use super::http::{Request, Response};
 use super::images::{Image, Packed, Packing, digest};
 use super::poll::eventually;
+use super::sandbox::children;
 use super::wire::{Head, Reader};
 
 /// Debian's docker-registry.
 pub struct DebianRegistry<'d> {
     daemon: &'d Daemon,
     port: u16,
+    /// The `auth` part of its configuration.
+    auth: String,
     process: Child,
 }
 
 impl<'d> DebianRegistry<'d> {
     /// Serves 127.0.0.1:`port` in the sandbox.
     pub fn start(daemon: &'d Daemon, port: u16) -> Self {
-        Self::start_with(daemon, port, "")
+        Self::start_with(daemon, port, "", String::new())
     }
 
     /// Asks for user `user` and password `secret`.
@@ -38,24 +48,43 @@ impl<'d> DebianRegistry<'d> {
         Self::start_with(
             daemon,
             port,
-            &format!("auth:\n  htpasswd:\n    realm: here\n    path: {}\n", path.display()),
+            "",
+            format!("auth:\n  htpasswd:\n    realm: here\n    path: {}\n", path.display()),
         )
     }
 
-    fn start_with(daemon: &'d Daemon, port: u16, auth: &str) -> Self {
+    /// Starts again with what it holds, over TLS from now on: nothing can be pushed anymore.
+    pub fn over_tls(self, server: &Pair) -> Self {
+        let tls = tls_part(server);
+        self.again(&tls)
+    }
+
+    /// Over TLS to clients only that have a certificate of `authority`.
+    pub fn over_mutual_tls(self, server: &Pair, authority: &Path) -> Self {
+        let tls = format!("{}    clientcas:\n      - {}\n", tls_part(server), authority.display());
+        self.again(&tls)
+    }
+
+    fn again(self, tls: &str) -> Self {
+        let (daemon, port, auth) = (self.daemon, self.port, self.auth.clone());
+        drop(self);
+        Self::start_with(daemon, port, tls, auth)
+    }
+
+    fn start_with(daemon: &'d Daemon, port: u16, tls: &str, auth: String) -> Self {
         let dir = daemon.dir();
         let path = dir.join(format!("registry-{port}.yml"));
         let store = dir.join(format!("registry-{port}"));
         let configuration = format!(
             "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {}\n  delete:\n    enabled: true\nhttp:\n  addr: \
-             0.0.0.0:{port}\n{auth}",
+             0.0.0.0:{port}\n{tls}{auth}",
             store.display(),
         );
         fs::write(&path, configuration).unwrap();
         let log = fs::File::create(dir.join(format!("registry-{port}.log"))).unwrap();
         let mut command = daemon.sandbox().command("docker-registry");
         command.arg("serve").arg(&path).stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
-        let registry = Self { daemon, port, process: command.spawn().unwrap() };
+        let registry = Self { daemon, port, auth, process: command.spawn().unwrap() };
         eventually("the registry listens", || {
             daemon.sandbox().in_network(|| TcpStream::connect(("127.0.0.1", port)).is_ok())
         });
@@ -111,6 +140,12 @@ impl<'d> DebianRegistry<'d> {
     }
 }
 
+/// Below `http` in the configuration.
+fn tls_part(server: &Pair) -> String {
+    let (certificate, key) = (server.certificate.display(), server.key.display());
+    format!("  tls:\n    certificate: {certificate}\n    key: {key}\n")
+}
+
 /// `user:secret` in base64.
 pub fn credentials() -> &'static str {
     "dXNlcjpzZWNyZXQ="
@@ -118,7 +153,10 @@ pub fn credentials() -> &'static str {
 
 impl Drop for DebianRegistry<'_> {
     fn drop(&mut self) {
-        let _ = self.process.kill();
+        // The registry itself is a child of the command that entered the sandbox and ends with it.
+        for pid in children(self.process.id()) {
+            let _ = kill(Pid::from_raw(pid as i32), Signal::SIGKILL);
+        }
         let _ = self.process.wait();
     }
 }
@@ -155,7 +193,7 @@ impl Answer {
         Self::new(status, body.to_string()).header("Content-Type", "application/json")
     }
 
-    fn write(&self, method: &str, stream: &mut TcpStream) -> std::io::Result<()> {
+    fn write(&self, method: &str, stream: &mut impl Write) -> std::io::Result<()> {
         let mut head = format!("HTTP/1.1 {} Status\r\n", self.status);
         for (name, value) in &self.headers {
             head += &format!("{name}: {value}\r\n");
@@ -163,7 +201,10 @@ impl Answer {
         head += &format!("Content-Length: {}\r\nConnection: close\r\n\r\n", self.body.len());
         stream.write_all(head.as_bytes())?;
         let sent = self.cut.unwrap_or(self.body.len());
-        if method != "HEAD" { stream.write_all(&self.body[..sent]) } else { Ok(()) }
+        if method != "HEAD" {
+            stream.write_all(&self.body[..sent])?;
+        }
+        stream.flush()
     }
 }
 
@@ -185,13 +226,38 @@ pub struct ScriptedRegistry {
 impl ScriptedRegistry {
     /// Serves `address` (like `127.0.0.1:5001`) in the sandbox until the process ends.
     pub fn start(daemon: &Daemon, address: &str, script: Box<Script>) -> Self {
+        Self::listen(daemon, address, script, |stream| stream)
+    }
+
+    /// The same over TLS.
+    pub fn start_with_tls(daemon: &Daemon, address: &str, server: &Pair, script: Box<Script>) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let chain = CertificateDer::pem_file_iter(&server.certificate).unwrap().map(Result::unwrap);
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(chain.collect(), PrivateKeyDer::from_pem_file(&server.key).unwrap());
+        let config = Arc::new(config.unwrap());
+        Self::listen(daemon, address, script, move |stream| {
+            StreamOwned::new(ServerConnection::new(config.clone()).unwrap(), stream)
+        })
+    }
+
+    fn listen<S: Read + Write + Send + 'static>(
+        daemon: &Daemon,
+        address: &str,
+        script: Box<Script>,
+        accept: impl Fn(TcpStream) -> S + Send + 'static,
+    ) -> Self {
         let listener = daemon.sandbox().in_network(|| TcpListener::bind(address).unwrap());
         let (shelf, asked) = (Arc::new(Mutex::new(Shelf::default())), Arc::default());
         let registry = Self { shelf: Arc::clone(&shelf), asked: Arc::clone(&asked) };
         let script: Arc<Script> = Arc::from(script);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (shelf, asked, script) = (shelf.clone(), asked.clone(), script.clone());
+                let (stream, shelf, asked) = (accept(stream), shelf.clone(), asked.clone());
+                let script = script.clone();
                 std::thread::spawn(move || serve(stream, &shelf, &asked, &*script));
             }
         });
@@ -228,7 +294,7 @@ impl ScriptedRegistry {
     }
 }
 
-fn serve(mut stream: TcpStream, shelf: &Mutex<Shelf>, asked: &Mutex<Vec<Asked>>, script: &Script) {
+fn serve(mut stream: impl Read + Write, shelf: &Mutex<Shelf>, asked: &Mutex<Vec<Asked>>, script: &Script) {
     let mut reader = Reader::new();
     let mut buffer = [0; 8192];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {

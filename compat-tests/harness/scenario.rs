@@ -14,6 +14,8 @@ pub struct Setup {
     pub flags: Vec<String>,
     /// The content of daemon.json.
     pub file: Option<Value>,
+    /// Names in an `/etc/hosts` of the sandbox's own, each after its address; none for the host's `/etc`.
+    pub names: Vec<(String, String)>,
 }
 
 /// Whether the engine has an image at the start.
@@ -51,6 +53,12 @@ impl Setup {
 
     pub fn flags(self, flags: &[&str]) -> Self {
         Self { flags: flags.iter().map(|&flag| flag.to_owned()).collect(), ..self }
+    }
+
+    /// An [`Etc`](super::etc::Etc) of the sandbox's own in which these names stand for these addresses.
+    pub fn names(self, names: &[(&str, &str)]) -> Self {
+        let names = names.iter().map(|&(address, name)| (address.to_owned(), name.to_owned()));
+        Self { names: names.collect(), ..self }
     }
 
     pub fn file(self, file: Value) -> Self {

@@ -24,6 +24,7 @@ mod sdk;
 mod security;
 mod server;
 mod session;
+mod tls_registry;
 mod versions;
 mod volumes;
 mod wait;

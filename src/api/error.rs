@@ -193,11 +193,12 @@ fn registry_status(error: &RegistryError) -> StatusCode {
         RegistryError::Resolve { source, .. } => registry_status(source),
         RegistryError::TooManyRequests { .. }
         | RegistryError::Request { .. }
+        | RegistryError::Login { .. }
         | RegistryError::Status { .. }
         | RegistryError::Answer(_)
         | RegistryError::TooLarge { .. }
         | RegistryError::Mismatch { .. }
-        | RegistryError::Certificates { .. }
+        | RegistryError::Certificates(_)
         | RegistryError::Proxy(_) => StatusCode::INTERNAL_SERVER_ERROR,
     }
 }

@@ -1,7 +1,5 @@
 //! What can go wrong with a registry, in dockerd's words where clients match on them.
 
-use std::path::PathBuf;
-
 use http::StatusCode;
 
 use crate::base::digest::Digest;
@@ -21,6 +19,9 @@ pub enum RegistryError {
     Resolve { reference: String, source: Box<RegistryError> },
     #[error("failed to do request: {method} {url:?}: {reason}")]
     Request { method: &'static str, url: String, reason: String },
+    /// [`Self::Request`] at login, which dockerd words for itself.
+    #[error("{method} {url:?}: {reason}")]
+    Login { method: &'static str, url: String, reason: String },
     #[error("unexpected status from {method} request to {url}: {status}: {message}")]
     Status { method: &'static str, url: String, status: StatusCode, message: String },
     #[error("Get {url:?}: unauthorized: {message}")]
@@ -31,8 +32,9 @@ pub enum RegistryError {
     TooLarge { what: String, limit: u64 },
     #[error("content digest is {actual}, expected {expected}")]
     Mismatch { expected: Digest, actual: Digest },
-    #[error("cannot read the certificates in {}: {reason}", directory.display())]
-    Certificates { directory: PathBuf, reason: String },
+    /// What is wrong in the registry's directory below `certs.d`.
+    #[error("{0}")]
+    Certificates(String),
     #[error("invalid proxy: {0}")]
     Proxy(String),
     #[error("invalid registry address {0:?}")]
@@ -43,7 +45,7 @@ impl RegistryError {
     /// True if asking again may help: the network or the server failed, nobody refused.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Request { .. } | Self::TooManyRequests { .. } => true,
+            Self::Request { .. } | Self::Login { .. } | Self::TooManyRequests { .. } => true,
             Self::Status { status, .. } => status.is_server_error() || *status == StatusCode::REQUEST_TIMEOUT,
             Self::Resolve { source, .. } => source.is_transient(),
             Self::NotFound { .. }
@@ -52,7 +54,7 @@ impl RegistryError {
             | Self::Answer(_)
             | Self::TooLarge { .. }
             | Self::Mismatch { .. }
-            | Self::Certificates { .. }
+            | Self::Certificates(_)
             | Self::Proxy(_)
             | Self::Address(_) => false,
         }

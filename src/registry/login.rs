@@ -34,7 +34,10 @@ impl Registry {
             .ok_or_else(|| RegistryError::Address(address.to_owned()))?;
         let client = self.clients.get(&self.settings(), &endpoint.host, endpoint.trust)?;
         let asker = Asker { registry: self, client, endpoint, credentials, scope: String::new() };
-        asker.login().await
+        asker.login().await.map_err(|error| match error {
+            RegistryError::Request { method, url, reason } => RegistryError::Login { method, url, reason },
+            other => other,
+        })
     }
 }
 

@@ -5,6 +5,7 @@
 //! downloads, mirrors, fall back to plain HTTP, and credentials that never follow a redirect are beyond that client.
 
 pub mod auth;
+mod certificates;
 mod clients;
 mod error;
 mod login;
@@ -13,6 +14,7 @@ pub mod platform;
 pub mod reference;
 mod session;
 pub mod settings;
+mod verifier;
 mod words;
 
 use std::collections::{HashMap, HashSet};

@@ -302,25 +302,22 @@ impl Asker<'_> {
         Some(TokenKey { realm, service, scope, credentials: self.credentials.clone() })
     }
 
-    /// Secrets go to a token server over TLS only, unless the registry itself is trusted without.
+    /// Secrets go to a token server over TLS only, unless the registry itself is trusted without. The certificates
+    /// of the registry count for it, as with dockerd: one authority often signs both.
     async fn token(&self, realm: Url, request: TokenRequest) -> Result<TokenAnswer> {
-        let insecure = self.endpoint.trust == Trust::Insecure;
-        if realm.scheme() != "https" && !insecure {
+        if realm.scheme() != "https" && self.endpoint.trust != Trust::Insecure {
             return Err(RegistryError::Answer("the token server is not reached over TLS"));
         }
-        let host = authority(&realm).ok_or(RegistryError::Answer("the token server has no host"))?;
-        let trust = if insecure { self.endpoint.trust } else { Trust::Verified };
-        let client = self.registry.clients.get(&self.registry.settings(), &host, trust)?;
         let response = match request {
             TokenRequest::Get { query, authorization } => {
                 let mut url = realm;
                 url.query_pairs_mut().extend_pairs(query);
-                follow(&client, url, &HeaderMap::new(), authorization).await?
+                follow(&self.client, url, &HeaderMap::new(), authorization).await?
             }
             TokenRequest::Post { form } => {
                 let body = Url::parse_with_params("form:", form).ok();
                 let body = body.and_then(|u| u.query().map(str::to_owned)).unwrap_or_default();
-                let request = client.post(realm.clone()).body(body);
+                let request = self.client.post(realm.clone()).body(body);
                 let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
                 request.send().await.map_err(|e| failed("Post", &realm, &e))?
             }
@@ -350,23 +347,42 @@ impl Asker<'_> {
         authorization: Option<Authorization>,
     ) -> Result<Response> {
         let host = &self.endpoint.host;
-        let url = |scheme: &str| {
+        let send = async |scheme: &str| {
             let text = format!("{scheme}://{host}{path}");
-            Url::parse(&text).map_err(|_| RegistryError::Address(host.clone()))
+            let url = Url::parse(&text).map_err(|_| RegistryError::Address(host.clone()))?;
+            follow(&self.client, url, headers, authorization.clone()).await
         };
         if self.endpoint.trust == Trust::Verified {
-            return follow(&self.client, url("https")?, headers, authorization).await;
+            return send("https").await;
         }
-        if !self.registry.speaks_plain(host) {
-            match follow(&self.client, url("https")?, headers, authorization.clone()).await {
-                Err(RegistryError::Request { .. }) => {}
-                other => return other,
+        if self.registry.speaks_plain(host) {
+            let response = send("http").await;
+            if !is_bad_request(&response) {
+                self.registry.remember_plain(host, response.is_ok());
+                return response;
             }
         }
-        let response = follow(&self.client, url("http")?, headers, authorization).await;
-        self.registry.remember_plain(host, response.is_ok());
-        response
+        let failed = match send("https").await {
+            Err(error @ RegistryError::Request { .. }) => error,
+            other => {
+                self.registry.remember_plain(host, false);
+                return other;
+            }
+        };
+        let response = send("http").await;
+        let speaks_tls = is_bad_request(&response) && !says_plain(&failed);
+        self.registry.remember_plain(host, response.is_ok() && !speaks_tls);
+        if speaks_tls { Err(failed) } else { response }
     }
+}
+
+/// How servers that speak TLS answer plain HTTP, among others.
+fn is_bad_request(response: &Result<Response>) -> bool {
+    response.as_ref().is_ok_and(|response| response.status() == StatusCode::BAD_REQUEST)
+}
+
+fn says_plain(error: &RegistryError) -> bool {
+    matches!(error, RegistryError::Request { reason, .. } if reason == words::PLAIN_ANSWER)
 }
 
 /// Sends a GET and follows redirects. The authorization goes to the first host alone: scheme, name and port must

@@ -118,8 +118,8 @@ impl RegistrySettings {
     }
 }
 
-/// True for this machine itself: no proxy is used for it.
-pub fn is_loopback(host: &str) -> bool {
+/// True for this machine itself.
+fn is_loopback(host: &str) -> bool {
     let name = host_name(host);
     name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
