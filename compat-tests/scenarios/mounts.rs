@@ -96,7 +96,7 @@ scenario!(a_part_of_a_volume_is_shown_and_no_link_leads_out_of_it, Setup::new().
     };
     assert_eq!(part("a/b", "cat /p/file").ok(), "deep");
     assert_eq!(part("in/b/file", "cat /p").ok(), "deep");
-    part("missing", "true").fails(125, "cannot access path");
+    part("missing", "true").fails(127, "cannot access path");
     part("out", "true").fails(125, "path concatenation escapes the base directory");
     part("../up", "true").fails(125, "subpath must be a relative path within the volume");
     let anonymous = json!({"Type": "volume", "Target": "/p", "VolumeOptions": {"Subpath": "a"}});

@@ -111,7 +111,11 @@ fn unused_names(
     users: &[ImageUser],
     wanted: &dyn Fn(&Record) -> bool,
 ) -> (Vec<Change>, Vec<Removed>) {
-    let used: Vec<Reference> = users.iter().filter_map(|user| user.named.parse().ok()).collect();
+    let used: Vec<Reference> = users
+        .iter()
+        .filter_map(|user| user.named.parse::<Reference>().ok())
+        .map(Reference::or_latest)
+        .collect();
     let (kept, others): (Vec<_>, Vec<_>) = names
         .iter()
         .filter_map(|name| Some((*name, name.reference()?)))
