@@ -149,7 +149,9 @@ mod tests {
     #[test]
     fn the_program_has_the_given_descriptors_and_a_session_of_its_own() {
         let (mut reader, writer) = std::io::pipe().unwrap();
-        let script = c"test $(cut -d' ' -f6 /proc/self/stat) = $$ && ls /proc/$$/fd | tr '\\n' ' ' >&3";
+        // One that the caller was given and does not know of.
+        let _inherited = nix::unistd::dup(&reader).unwrap();
+        let script = c"test $(cut -d' ' -f6 /proc/self/stat) = $$ && exec >&3; ls /proc/$$/fd; true";
         let args = [c"sh".to_owned(), c"-c".to_owned(), script.to_owned()];
         let env = [c"PATH=/bin:/usr/bin".to_owned()];
         let fds = [writer.as_fd()];
@@ -159,6 +161,6 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
         nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).unwrap();
-        assert_eq!(text.trim(), "0 1 2 3");
+        assert_eq!(text, "0\n1\n2\n3\n");
     }
 }
