@@ -229,7 +229,8 @@ scenario!(the_same_layer_in_two_images_is_kept_once, |d| {
     assert_eq!(d.sh("docker run --rm second:1 echo still").ok(), "still");
 });
 
-scenario!(a_prune_leaves_an_image_in_use_the_name_it_is_used_by, |d| {
+// dockerd 20.10 leaves it any one of its names.
+scenario!(a_prune_leaves_an_image_in_use_the_name_it_is_used_by, Setup::new().slipway_only(), |d| {
     d.sh("docker tag busybox a/b:1 && docker tag busybox other").ok();
     d.sh("docker create --name box busybox").ok();
     d.sh("docker image prune -f").ok();

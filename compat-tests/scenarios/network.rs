@@ -160,3 +160,32 @@ scenario!(the_rules_of_a_port_go_with_the_container, |d| {
     d.sh("docker rm -f web").ok();
     assert_eq!(d.sh(rules).ok(), before);
 });
+
+scenario!(a_linked_container_is_known_by_its_alias, |d| {
+    d.sh("docker run -d --name db -h dbhost -e SECRET=x --expose 80 busybox sh -c 'mkdir /w; echo served >/w/index.html; exec httpd -f -p 80 -h /w'").ok();
+    let address = d.inspect("db")["NetworkSettings"]["IPAddress"].as_str().unwrap().to_owned();
+    let linked = "docker run --rm --name web --link db:data-base busybox";
+    assert_eq!(
+        d.sh(&format!("{linked} grep data-base /etc/hosts")).ok(),
+        format!("{address}\tdata-base dbhost db")
+    );
+    let told = d.sh(&format!("{linked} sh -c 'env | grep ^DATA_BASE | sort'")).ok();
+    let expected = [
+        "_ENV_SECRET=x".to_owned(),
+        "_NAME=/web/data-base".to_owned(),
+        format!("_PORT=tcp://{address}:80"),
+        format!("_PORT_80_TCP=tcp://{address}:80"),
+        format!("_PORT_80_TCP_ADDR={address}"),
+        "_PORT_80_TCP_PORT=80".to_owned(),
+        "_PORT_80_TCP_PROTO=tcp".to_owned(),
+    ];
+    assert_eq!(told, expected.map(|line| format!("DATA_BASE{line}")).join("\n"));
+    let get = "for i in $(seq 50); do wget -qO- http://data-base/ && exit 0; sleep 0.1; done; exit 1";
+    assert_eq!(d.sh(&format!("{linked} sh -c '{get}'")).ok(), "served");
+    d.sh("docker create --name other --link db busybox").ok();
+    assert_eq!(d.inspect("other")["HostConfig"]["Links"], json!(["/db:/other/db"]));
+    d.sh("docker stop -t 0 db").ok();
+    d.sh("docker start other").fails(1, "annot link to a non running container: /db AS /other/db");
+    d.sh("docker create --link nowhere busybox")
+        .fails(1, "could not get container for nowhere: No such container: nowhere");
+});

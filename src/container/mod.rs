@@ -14,6 +14,7 @@ pub mod host_config;
 mod host_devices;
 mod launch;
 pub mod lenient;
+pub mod links;
 mod mount_points;
 mod mounts;
 pub mod names;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::config::ContainerConfig;
 use super::host_config::{HostConfig, MountType};
+use super::links::Link;
 use super::state::RestartRule;
 use crate::base::digest::Digest;
 use crate::base::id::ContainerId;
@@ -43,6 +44,9 @@ pub struct Record {
     pub endpoints: BTreeMap<String, EndpointSettings>,
     /// What is mounted over its root file system, in order of the targets.
     pub mounts: Vec<MountPoint>,
+    /// Legacy links to other containers.
+    #[serde(default)]
+    pub links: Vec<Link>,
 }
 
 /// One mount of a container, decided: `MountPoint` of the Engine API and what is needed to make it.

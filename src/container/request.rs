@@ -68,6 +68,7 @@ pub(super) fn spec_input<'a>(
         devices: devices(record)?,
         defaults: &parts.defaults,
         kernel: &parts.host.kernel,
+        links: super::links::environment(&parts.containers, record),
     })
 }
 
@@ -124,6 +125,8 @@ pub(super) fn sandbox(parts: &Parts, record: &Record) -> Result<SandboxRequest, 
         network: network.clone(),
         settings: settings.clone(),
     };
+    let extra = record.host_config.extra_hosts.clone().unwrap_or_default().into_iter();
+    let links = super::links::hosts(&parts.containers, record)?;
     Ok(SandboxRequest {
         container: record.id.clone(),
         name: record.plain_name().to_owned(),
@@ -134,7 +137,7 @@ pub(super) fn sandbox(parts: &Parts, record: &Record) -> Result<SandboxRequest, 
         ports: ports(record)?,
         exposed: record.config.ports().into_iter().collect(),
         dns: dns(record)?,
-        extra_hosts: record.host_config.extra_hosts.clone().unwrap_or_default(),
+        extra_hosts: extra.chain(links).collect(),
         dir: parts.paths.container(&record.id),
     })
 }

@@ -8,6 +8,7 @@ use crate::base::id::ContainerId;
 use crate::base::time::Timestamp;
 use crate::container::create::{self, Checked, CreateBody, CreateDefaults, Invalid};
 use crate::container::error::NameError;
+use crate::container::links::{self, Link};
 use crate::container::{self, Record, names};
 use crate::image::{Image, ImageError};
 use crate::registry::Platform;
@@ -62,9 +63,11 @@ impl Engine {
         let run = image.as_ref().map(|image| &image.config.config);
         let inherited = container::inherited(&self.containers, body.host_config.as_ref())
             .map_err(container::ContainerError::from)?;
+        let links = links::resolve(&self.containers, body.host_config.as_ref())
+            .map_err(container::ContainerError::from)?;
         let checked = create::prepare(body, run, &self.create_defaults(), &self.host, id.short(), inherited)?;
         let name = self.reserve(name, &id)?;
-        match self.save(&id, &name, image, checked).await {
+        match self.save(&id, &name, image, checked, links).await {
             Ok(created) => Ok(created),
             Err(error) => {
                 self.containers.release_name(&name, &id);
@@ -79,10 +82,14 @@ impl Engine {
         name: &str,
         image: Option<Arc<Image>>,
         checked: Checked,
+        links: Vec<Link>,
     ) -> Result<Created, CreateError> {
-        let Checked { config, host_config, endpoints, args, mounts, mut warnings } = checked;
+        let Checked { config, mut host_config, endpoints, args, mounts, mut warnings } = checked;
         if let Some(image) = &image {
             warnings.extend(platform_warning(image));
+        }
+        if !links.is_empty() {
+            host_config.links = Some(links::shown(&self.containers, &links, &format!("/{name}")));
         }
         let none = crate::base::digest::Digest::of(b"");
         let record = Record {
@@ -98,6 +105,7 @@ impl Engine {
             host_config,
             endpoints,
             mounts,
+            links,
         };
         let record = container::prepare_volumes(&self.parts, record).await?;
         if let Err(error) = container::create(&self.parts, record.clone()).await {

@@ -67,6 +67,8 @@ pub struct SpecInput<'a> {
     pub devices: Vec<HostDevice>,
     pub defaults: &'a Defaults,
     pub kernel: &'a str,
+    /// Variables that tell of linked containers.
+    pub links: Vec<String>,
 }
 
 /// A mount whose source is there.
@@ -238,6 +240,7 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
     if config.tty && !given("TERM") {
         all.push("TERM=xterm".to_owned());
     }
+    all.extend(input.links.iter().cloned());
     // An entry without `=` removes the variable of that name, as dockerd has it.
     let removed = |key: &str| own.iter().any(|entry| entry == key);
     all.retain(|entry| !given(entry.split('=').next().unwrap_or_default()));

@@ -30,6 +30,7 @@ fn record(config: &Value, host_config: &Value) -> Record {
         host_config,
         endpoints: BTreeMap::new(),
         mounts: vec![],
+        links: vec![],
     }
 }
 
@@ -66,6 +67,7 @@ fn built_with(record: &Record, uid: u32, mounts: Vec<Prepared>, defaults: &Defau
         devices: vec![],
         defaults,
         kernel: "6.1.0",
+        links: vec![],
     };
     serde_json::to_value(build(&input).unwrap()).unwrap()
 }

@@ -104,7 +104,7 @@ pub async fn delete(call: Call<params::ContainerDelete>) -> Outcome {
     let handle = call.engine.containers.resolve(&call.params.id)?;
     if call.params.link {
         return Err(ApiError::invalid(
-            "links between containers cannot be removed: slipway has no legacy links",
+            "a link cannot be removed alone: it goes with the container that has it",
         ));
     }
     let force = if call.params.force { Force::Kill } else { Force::OnlyStopped };

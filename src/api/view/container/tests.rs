@@ -103,6 +103,7 @@ fn record(name: &str) -> Record {
         host_config,
         endpoints: BTreeMap::new(),
         mounts: vec![volume],
+        links: vec![],
     }
 }
 
