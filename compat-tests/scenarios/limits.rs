@@ -65,3 +65,81 @@ scenario!(stats_tell_what_the_limits_are, |d| {
     let shown = d.sh("docker stats --no-stream --format '{{.MemUsage}} {{.PIDs}}' box").ok();
     assert!(shown.ends_with(" / 64MiB 1"), "{shown}");
 });
+
+scenario!(limits_change_while_a_container_runs_and_stay_after_a_restart, |d| {
+    let v2 = d.sh("test -e /sys/fs/cgroup/cgroup.controllers").code == 0;
+    let inside = |name: &str| {
+        let file = match (name, v2) {
+            ("memory", true) => "memory.max",
+            ("memory", false) => "memory/memory.limit_in_bytes",
+            ("pids", true) => "pids.max",
+            ("pids", false) => "pids/pids.max",
+            ("cpus", true) => "cpu.max",
+            (_, true) => "cpuset.cpus",
+            ("cpus", false) => "cpu/cpu.cfs_quota_us",
+            (_, false) => "cpuset/cpuset.cpus",
+        };
+        d.sh(&format!("docker exec box cat /sys/fs/cgroup/{file}")).ok()
+    };
+    let shown = || {
+        d.sh("docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.MemorySwap}} {{.HostConfig.NanoCpus}} {{.HostConfig.PidsLimit}} {{.HostConfig.CpusetCpus}} {{.HostConfig.RestartPolicy.Name}}' box").ok()
+    };
+    d.sh("docker run -d --name box -m 64m --memory-swap 64m --cpus 0.5 --cpuset-cpus 0 busybox sleep 1000")
+        .ok();
+    let update = "docker update -m 128m --memory-swap 256m --cpus 0.8 --pids-limit 70 --cpuset-cpus 0-1 --restart always box";
+    assert_eq!(d.sh(update).ok(), "box");
+    let quota = if v2 { "80000 100000" } else { "80000" };
+    let of_kernel = || ["memory", "pids", "cpus", "cpuset"].map(inside);
+    assert_eq!(of_kernel(), ["134217728", "70", quota, "0-1"]);
+    assert_eq!(shown(), "134217728 268435456 800000000 70 0-1 always");
+    let back = "docker update -m 32m --memory-swap 32m --pids-limit -1 --restart no box";
+    assert_eq!(d.sh(back).ok(), "box");
+    assert_eq!(of_kernel(), ["33554432", "max", quota, "0-1"]);
+    assert_eq!(shown(), "33554432 33554432 800000000 0 0-1 no");
+    d.sh("docker restart -t 0 box").ok();
+    assert_eq!(of_kernel(), ["33554432", "max", quota, "0-1"]);
+    let events = "docker events --since 1 --until $(date +%s.%N) --filter event=update --format '{{.Actor.Attributes.name}}'";
+    assert_eq!(d.sh(events).ok(), "box\nbox");
+});
+
+scenario!(an_update_that_cannot_be_changes_nothing, |d| {
+    d.sh("docker run -d --name box -m 64m --cpus 0.5 busybox sleep 1000").ok();
+    d.sh("docker run -d --rm --name gone busybox sleep 1000").ok();
+    for (options, said) in [
+        ("-m 5m box", "Minimum memory limit allowed is 6MB"),
+        (
+            "-m 1g box",
+            "Memory limit should be smaller than already set memoryswap limit, update the memoryswap at the same time",
+        ),
+        (
+            "--cpu-period 10000 box",
+            "Conflicting options: CPU Period cannot be updated as NanoCPUs has already been set",
+        ),
+        ("--cpuset-cpus 99 box", "Requested CPUs are not available - requested 99"),
+        ("--restart sometimes box", "invalid restart policy"),
+        (
+            "--restart always gone",
+            "Restart policy cannot be updated because AutoRemove is enabled for the container",
+        ),
+        ("-m 64m nobody", "No such container: nobody"),
+    ] {
+        let refused = d.sh(&format!("docker update {options}"));
+        assert!(refused.code == 1 && refused.stderr.contains(said), "{options}: {refused}");
+    }
+    assert_eq!(d.sh("docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.CpuPeriod}} {{.HostConfig.CpusetCpus}}' box").ok(), "67108864 0");
+    // Nor does one that the kernel refuses half-way.
+    d.sh("docker exec box sh -c 'dd if=/dev/zero of=/dev/shm/fill bs=1M count=30'").ok();
+    let id = d.sh("docker inspect -f '{{.Id}}' box").ok();
+    let refused = d.post(
+        &format!("/containers/{id}/update"),
+        &serde_json::json!({
+        "PidsLimit": 77, "Memory": 7_000_000, "MemorySwap": 7_000_000 }),
+    );
+    if refused.status() != 200 {
+        assert!(refused.text().contains(&format!("Cannot update container {id}: ")), "{}", refused.text());
+        assert_eq!(
+            d.sh("docker inspect -f '{{.HostConfig.Memory}} {{.HostConfig.PidsLimit}}' box").ok(),
+            "67108864 <nil>"
+        );
+    }
+});

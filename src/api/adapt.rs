@@ -24,6 +24,20 @@ pub fn create(body: &mut CreateBody, version: ApiVersion) -> Result<Vec<String>,
     Ok(warnings)
 }
 
+/// Adapts a request to update a container.
+pub fn update(wanted: &mut HostConfig, version: ApiVersion) {
+    if !version.has(Feature::UpdatePidsLimit) {
+        wanted.pids_limit = None;
+    }
+    if !version.has(Feature::UpdateBlkioDevices) {
+        wanted.blkio_weight_device = None;
+        wanted.blkio_device_read_bps = None;
+        wanted.blkio_device_write_bps = None;
+        wanted.blkio_device_read_iops = None;
+        wanted.blkio_device_write_iops = None;
+    }
+}
+
 const VOLUME_DRIVER: &str = "WARNING: the container-wide volume driver configuration is ignored for volumes specified via 'mount'. Use '--mount \
      type=volume,volume-driver=...' instead";
 

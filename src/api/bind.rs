@@ -53,6 +53,7 @@ bind! {
         ContainerStop => containers::stop,
         ContainerTop => containers::top,
         ContainerUnpause => containers::unpause,
+        ContainerUpdate => containers::update,
         ContainerWait => containers::wait,
         PutContainerArchive => containers::put_archive,
         ContainerExec => exec::create,
@@ -108,7 +109,6 @@ bind! {
         CheckpointCreate,
         CheckpointDelete,
         CheckpointList,
-        ContainerUpdate,
         // Exec
         // Image
         BuildCancel,

@@ -18,9 +18,11 @@ use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
 use crate::api::websocket::BadHandshake;
+use crate::container::create::Invalid;
 use crate::container::exec::ExecError;
 use crate::container::files::FilesError;
 use crate::container::state::Refusal;
+use crate::container::update::UpdateError;
 use crate::container::{ContainerError, LookupError, NameError, StartFailure};
 use crate::engine::{CommitError, CreateError};
 use crate::image::ImageError;
@@ -143,6 +145,12 @@ impl From<UnsupportedVersion> for ApiError {
 
 impl From<DecodeError> for ApiError {
     fn from(error: DecodeError) -> Self {
+        Self::invalid(error.to_string())
+    }
+}
+
+impl From<Invalid> for ApiError {
+    fn from(error: Invalid) -> Self {
         Self::invalid(error.to_string())
     }
 }
@@ -270,6 +278,8 @@ impl From<NetworkError> for ApiError {
             | NetworkError::BridgeDisabled
             | NetworkError::InvalidConfig(_)
             | NetworkError::BadExtraHost(_)
+            | NetworkError::NotLinkLocal(_)
+            | NetworkError::EndpointOption(_)
             | NetworkError::InvalidMac(_) => StatusCode::BAD_REQUEST,
             NetworkError::NameInUse(_)
             | NetworkError::PruneRunning
@@ -352,6 +362,8 @@ fn container_status(error: &ContainerError) -> StatusCode {
         },
         ContainerError::Volume(error) => volume_status(error),
         ContainerError::Kill { source, .. } => container_status(source),
+        ContainerError::Update { source: UpdateError::Conflict(_), .. } => StatusCode::CONFLICT,
+        ContainerError::Update { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         ContainerError::InvalidSignal(_) => StatusCode::BAD_REQUEST,
         ContainerError::Gone(_) => StatusCode::NOT_FOUND,
         ContainerError::StillAlive | ContainerError::Io { .. } | ContainerError::Shim { .. } => {
@@ -400,7 +412,7 @@ impl From<CreateError> for ApiError {
         match error {
             CreateError::Name(error) => error.into(),
             CreateError::Image(error) => error.into(),
-            CreateError::Invalid(error) => Self::invalid(error.to_string()),
+            CreateError::Invalid(error) => error.into(),
             CreateError::Volume(error) => error.into(),
             CreateError::Save(_) | CreateError::Worker => Self::internal(error.to_string()),
         }

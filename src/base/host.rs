@@ -18,6 +18,8 @@ pub struct Host {
     pub os_version: String,
     /// Processors that the daemon may use.
     pub processors: usize,
+    /// Nodes of memory (NUMA).
+    pub memory_nodes: usize,
     /// Bytes.
     pub memory: u64,
     pub cgroups: Cgroups,
@@ -46,8 +48,18 @@ pub struct Cgroups {
     pub cpu_shares: bool,
     pub cpuset: bool,
     pub pids: bool,
+    pub block_io: BlockIo,
+    /// Whether real-time processes have a budget of their own.
+    pub cpu_realtime: bool,
     /// Cgroup namespaces.
     pub namespaces: bool,
+}
+
+/// How block devices can be shared out.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct BlockIo {
+    pub weight: bool,
+    pub throttle: bool,
 }
 
 impl Host {
@@ -65,6 +77,7 @@ impl Host {
             operating_system: setting(&release, "PRETTY_NAME").unwrap_or_else(|| "Linux".to_owned()),
             os_version: setting(&release, "VERSION_ID").unwrap_or_default(),
             processors: processors(),
+            memory_nodes: memory_nodes(),
             memory: total_memory(&read("/proc/meminfo").unwrap_or_default()),
             cgroups: Cgroups::detect(),
             seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
@@ -124,6 +137,8 @@ impl Cgroups {
             cpu_shares: has("cpu"),
             cpuset: has("cpuset"),
             pids: has("pids"),
+            block_io: BlockIo { weight: has("io"), throttle: has("io") },
+            cpu_realtime: false,
             namespaces,
         }
     }
@@ -142,6 +157,12 @@ impl Cgroups {
             cpu_shares: has("cpu", "cpu.shares"),
             cpuset: has("cpuset", "cpuset.cpus"),
             pids: has("pids", ""),
+            block_io: BlockIo {
+                // Those of BFQ are in all groups but the topmost.
+                weight: has("blkio", "blkio.weight") || has("blkio", "blkio.bfq.io_serviced"),
+                throttle: has("blkio", "blkio.throttle.read_bps_device"),
+            },
+            cpu_realtime: has("cpu", "cpu.rt_runtime_us"),
             namespaces,
         }
     }
@@ -166,6 +187,12 @@ fn processors() -> usize {
         range.filter(|cpu| set.is_set(*cpu).unwrap_or(false)).count()
     });
     allowed.ok().filter(|count| *count > 0).unwrap_or(1)
+}
+
+fn memory_nodes() -> usize {
+    let online = read("/sys/devices/system/node/online").unwrap_or_default();
+    let last = online.trim().rsplit(['-', ',']).next().and_then(|number| number.parse::<usize>().ok());
+    last.map_or(1, |last| last + 1)
 }
 
 fn total_memory(meminfo: &str) -> u64 {

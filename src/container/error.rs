@@ -48,6 +48,8 @@ pub enum ContainerError {
     /// A volume cannot be made or filled.
     #[error(transparent)]
     Volume(#[from] crate::volume::VolumeError),
+    #[error("Cannot update container {id}: {source}")]
+    Update { id: ContainerId, source: super::update::UpdateError },
     #[error("cannot kill container: {name}: {source}")]
     Kill { name: String, source: Box<ContainerError> },
     #[error("tried to kill container, but did not receive an exit event")]

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::ContainerError;
 use super::exec::Exec;
+use super::host_config::HostConfig;
 use super::published::Published;
 use super::state::{EndRequest, Force, Refusal, Volumes};
 use super::wait::{WaitCondition, Waiter};
@@ -43,6 +44,7 @@ pub(super) enum Command {
     Pause(Reply),
     Resume(Reply),
     Rename(String, Reply),
+    Update(Box<HostConfig>, Reply),
     /// The daemon ends: leave the process to its shim and end the task.
     Release(Reply),
 }
@@ -128,6 +130,11 @@ impl Handle {
     /// Gives it another name, which the caller has reserved.
     pub async fn rename(&self, name: String) -> Result<(), ContainerError> {
         self.command(|reply| Command::Rename(name, reply)).await
+    }
+
+    /// Changes the limits and the restart policy that are given; see [`super::update::check`].
+    pub async fn update(&self, wanted: HostConfig) -> Result<(), ContainerError> {
+        self.command(|reply| Command::Update(Box::new(wanted), reply)).await
     }
 
     /// Sends a signal. SIGKILL returns when the process has ended, others at once.

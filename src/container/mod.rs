@@ -37,6 +37,7 @@ pub mod stats;
 pub mod storage;
 pub mod subpaths;
 mod teardown;
+pub mod update;
 pub mod users;
 mod volumes;
 mod volumes_from;

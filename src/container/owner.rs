@@ -94,6 +94,10 @@ impl Owner {
                 let result = self.rename(name).await;
                 answer(reply, result);
             }
+            Command::Update(wanted, reply) => {
+                let result = self.update(&wanted).await;
+                answer(reply, result);
+            }
             Command::Release(reply) => {
                 answer(reply, Ok(()));
                 return Flow::End;

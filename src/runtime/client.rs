@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdStream;
 
+use oci_spec::runtime::LinuxResources;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -84,6 +85,11 @@ impl Shim {
     /// Signals the container's first process or all of them.
     pub async fn signal(&self, signal: i32, scope: Scope) -> Result<(), ShimError> {
         self.ask(Command::Signal { signal, scope }, Vec::new()).await.map(drop)
+    }
+
+    /// Sets limits anew; what is not given stays as it is.
+    pub async fn update(&self, resources: LinuxResources) -> Result<(), ShimError> {
+        self.ask(Command::Update(Box::new(resources)), Vec::new()).await.map(drop)
     }
 
     /// Tells the container's terminal its size.

@@ -5,8 +5,7 @@
 //!   libcontainer would compile the filter anew for each start (20 ms and more for the default profile), compares
 //!   masked arguments the wrong way round, and needs privilege at a moment when it has dropped it.
 //! - Propagation of single mounts is ignored there, so that of the root decides: private unless asked otherwise.
-//! - On cgroup v2 the limits are taken out: the shim sets them, and makes the group. On v1 a systemd scope is made
-//!   likewise, but its limits are the library's part.
+//! - The limits are taken out: the shim makes the group and sets them, and changes them when asked.
 //! - Its own cgroup v1 mounts ignore `ro` and cannot be made where another container's processes are seen; binds of the
 //!   container's directories take their place.
 
@@ -48,10 +47,8 @@ fn adapt_to(spec: &mut Spec, hierarchies: &[PathBuf]) -> Taken {
         group =
             linux.cgroups_path().as_deref().map(|path| Path::new("/").join(cgroup::from_specification(path)));
         linux.set_cgroups_path(group.clone());
-        if hierarchies.is_empty() {
-            taken.resources = linux.resources().clone();
-            linux.set_resources(None);
-        }
+        taken.resources = Some(linux.resources().clone().unwrap_or_default());
+        linux.set_resources(None);
     }
     if let Some(group) = group.filter(|_| !hierarchies.is_empty()) {
         bind_groups(spec, &group, hierarchies);
@@ -131,7 +128,7 @@ mod tests {
         .unwrap();
         let hierarchies = ["/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/pids"].map(PathBuf::from);
         let taken = adapt_to(&mut spec, &hierarchies);
-        assert_eq!(taken.resources, None);
+        assert_eq!(taken.resources.unwrap().pids().unwrap().limit(), 5);
         let mounts = spec.mounts().as_deref().unwrap();
         let shown = mounts.iter().map(|mount| mount.destination().to_str().unwrap());
         let expected = [

@@ -69,6 +69,8 @@ pub enum Command {
         exec: ExecId,
         signal: i32,
     },
+    /// Sets limits anew; what is not given stays as it is.
+    Update(Box<LinuxResources>),
     /// The daemon knows of an exec's exit: its clients may see the end of their streams.
     AcknowledgeExec {
         exec: ExecId,
@@ -99,7 +101,7 @@ pub struct Launch {
     /// What its process keeps, where the shim sees to that and not the runtime.
     #[serde(default)]
     pub capabilities: Option<LinuxCapabilities>,
-    /// Its limits, where the shim sees to them and not the runtime.
+    /// Its limits, where the shim sets them first and not the runtime.
     #[serde(default)]
     pub resources: Option<LinuxResources>,
     pub attachments: Vec<Streams>,

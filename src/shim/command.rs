@@ -5,10 +5,12 @@ use std::os::fd::OwnedFd;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
 
-use super::Shim;
 use super::poll::{INIT, Key};
+use super::{Shim, cgroup};
 use crate::base::id::ExecId;
+use crate::base::sys::cgroup::from_specification;
 use crate::runtime::protocol::{
     Command, Failure, Message, Reply, Request, Scope, Size, StdinMode, Streams, UnknownRequest,
 };
@@ -68,6 +70,7 @@ impl Shim {
             Command::CloseStdin { exec } => Some(self.close_stdin(exec.as_ref())),
             Command::Exec(exec) => self.exec(asked, *exec, fds),
             Command::ExecSignal { exec, signal } => Some(self.signal_exec(&exec, signal)),
+            Command::Update(resources) => Some(self.update(&resources)),
             Command::AcknowledgeExec { exec } => Some(self.exec_acknowledged(&exec)),
             Command::AcknowledgeExit => Some(self.acknowledged()),
         }
@@ -112,6 +115,14 @@ impl Shim {
         if let Some(process) = self.processes.get_mut(&key) {
             process.streams.close_stdin(&self.poller);
         }
+        Ok(Reply::Done)
+    }
+
+    fn update(&self, resources: &LinuxResources) -> Answer {
+        let launch = self.launch.as_ref().filter(|_| !self.cgroup.is_empty()).ok_or(Failure::NotRunning)?;
+        let path = launch.cgroups_path.as_deref().filter(|_| launch.systemd_cgroup);
+        let scope = path.map(from_specification);
+        cgroup::update(&self.cgroup, scope.as_deref(), resources).map_err(system)?;
         Ok(Reply::Done)
     }
 

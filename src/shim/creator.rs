@@ -93,10 +93,12 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
 }
 
 fn make_group(launch: &Launch) -> Result<(), String> {
-    let Some(path) = launch.cgroups_path.as_deref() else { return Ok(()) };
+    let (Some(path), Some(resources)) = (launch.cgroups_path.as_deref(), launch.resources.as_ref()) else {
+        return Ok(());
+    };
     let description = format!("docker container {}", launch.id);
     let maker = if launch.systemd_cgroup { Maker::Systemd(&description) } else { Maker::Own };
-    let wanted = Wanted { path, resources: launch.resources.as_ref(), maker };
+    let wanted = Wanted { path, resources, maker };
     cgroup::make(&wanted).map_err(|error| {
         format!(
             "runc create failed: unable to start container process: unable to apply cgroup configuration: {error}: \

@@ -1,7 +1,7 @@
 //! A container's control groups: found, frozen, killed, removed and asked about out-of-memory kills, on cgroup v1,
 //! hybrid and v2 hosts (Documentation/admin-guide/cgroup-v1, cgroup-v2.rst).
 //!
-//! Deliberately absent: making groups and setting limits, which is the runtime library's part.
+//! Deliberately absent: making groups and setting limits, which is the shim's part.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -57,6 +57,12 @@ impl Cgroup {
     /// The directory of a controller: its own on v1, the common one on v2.
     pub fn dir(&self, controller: &str) -> Option<&Path> {
         self.dirs.get(controller).or_else(|| self.dirs.get("")).map(PathBuf::as_path)
+    }
+
+    /// The directory in the unified hierarchy if that has all controllers.
+    pub fn unified(&self) -> Option<&Path> {
+        let legacy = self.dirs.keys().any(|name| !name.is_empty() && !name.starts_with("name="));
+        self.dirs.get("").filter(|_| !legacy).map(PathBuf::as_path)
     }
 
     /// True if there is nothing to act on.

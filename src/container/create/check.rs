@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use super::limits::{self, Occasion};
 use super::{CreateDefaults, Invalid};
-use crate::base::host::{CgroupVersion, Host};
+use crate::base::host::Host;
 use crate::container::config::{ContainerConfig, HealthConfig};
 use crate::container::host_config::HostConfig;
 use crate::container::oci_spec::bounding_set;
@@ -13,12 +14,10 @@ use crate::network::EndpointSettings;
 
 /// The longest host name (utsname(2)).
 const LONGEST_HOSTNAME: usize = 64;
-/// Bytes; a process cannot start with less.
-const LEAST_MEMORY: i64 = 6 << 20;
 /// Nanoseconds: probes are not scheduled finer.
 const LEAST_DURATION: i64 = 1_000_000;
 
-type Checked = Result<(), Invalid>;
+pub(super) type Checked = Result<(), Invalid>;
 
 pub(super) fn config(config: &ContainerConfig) -> Checked {
     if config.hostname.len() > LONGEST_HOSTNAME {
@@ -68,8 +67,7 @@ pub(super) fn host_config(
     warnings: &mut Vec<String>,
 ) -> Checked {
     restart_policy(host_config)?;
-    memory(host_config, host, warnings)?;
-    cpu(host_config, host, warnings)?;
+    limits::check(host_config, host, Occasion::Create, warnings)?;
     modes(host_config)?;
     if host_config.shm_size < 0 {
         return refuse("SHM size can not be less than 0");
@@ -77,13 +75,6 @@ pub(super) fn host_config(
     if !(-1000..=1000).contains(&host_config.oom_score_adj) {
         let value = host_config.oom_score_adj;
         return refuse(format!("Invalid value {value}, range for oom score adj is [-1000, 1000]"));
-    }
-    if host_config.blkio_weight != 0 && !(10..=1000).contains(&host_config.blkio_weight) {
-        return refuse("Range of blkio weight is from 10 to 1000");
-    }
-    if host_config.pids_limit.is_some_and(|limit| limit > 0) && !host.cgroups.pids {
-        host_config.pids_limit = None;
-        warnings.push(discarded("pids limit", "PIDs limit"));
     }
     // Zero and less mean no limit, which is told as none.
     host_config.pids_limit = host_config.pids_limit.filter(|limit| *limit > 0);
@@ -95,6 +86,13 @@ pub(super) fn host_config(
     bounding_set(host_config).map_err(|error| Invalid::new(error.to_string()))?;
     if !defaults.runtimes.contains(&host_config.runtime) {
         return refuse(format!("unknown or invalid runtime name: {}", host_config.runtime));
+    }
+    if let Some(key) = host_config.storage_opt.keys().find(|key| *key != "size") {
+        return refuse(format!("Unknown option {key}"));
+    }
+    if !host_config.storage_opt.is_empty() {
+        // The writable layer has no quota on any file system: nothing is promised that is not kept.
+        return refuse("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
     }
     if !matches!(host_config.isolation.as_str(), "" | "default") {
         return refuse(format!("invalid isolation '{}' on linux", host_config.isolation));
@@ -153,7 +151,7 @@ fn is_tmpfs_option(option: &str) -> bool {
     }
 }
 
-fn restart_policy(host_config: &HostConfig) -> Checked {
+pub(in crate::container) fn restart_policy(host_config: &HostConfig) -> Checked {
     let policy = &host_config.restart_policy;
     match policy.name.as_str() {
         "no" | "always" | "unless-stopped" | "on-failure" => {}
@@ -174,115 +172,6 @@ fn restart_policy(host_config: &HostConfig) -> Checked {
         true => refuse("can't create 'AutoRemove' container with restart policy"),
         false => Ok(()),
     }
-}
-
-fn memory(host_config: &mut HostConfig, host: &Host, warnings: &mut Vec<String>) -> Checked {
-    if host_config.memory > 0 && !host.cgroups.memory {
-        warnings.push(discarded("memory limit capabilities or the cgroup is not mounted", "Limitation"));
-        (host_config.memory, host_config.memory_swap) = (0, -1);
-    }
-    let (memory, swap) = (host_config.memory, host_config.memory_swap);
-    if memory != 0 && memory < LEAST_MEMORY {
-        return refuse("Minimum memory limit allowed is 6MB");
-    }
-    if memory > 0 && swap != -1 && !host.cgroups.swap {
-        warnings.push(
-            "Your kernel does not support swap limit capabilities or the cgroup is not mounted. Memory limited \
-             without swap."
-                .to_owned(),
-        );
-        host_config.memory_swap = -1;
-    }
-    if memory > 0 && swap > 0 && swap < memory {
-        return refuse("Minimum memoryswap limit should be larger than memory limit, see usage");
-    }
-    if memory == 0 && swap > 0 {
-        return refuse("You should always set the Memory limit when using Memoryswap limit, see usage");
-    }
-    if host_config.memory_swappiness.is_some() && host.cgroups.version == CgroupVersion::V2 {
-        warnings.push(discarded(
-            "memory swappiness capabilities or the cgroup is not mounted",
-            "Memory swappiness",
-        ));
-        host_config.memory_swappiness = None;
-    }
-    if let Some(value) = host_config.memory_swappiness.filter(|value| !(0..=100).contains(value)) {
-        return refuse(format!("Invalid value: {value}, valid memory swappiness range is 0-100"));
-    }
-    let reservation = host_config.memory_reservation;
-    if reservation > 0 && reservation < LEAST_MEMORY {
-        return refuse("Minimum memory reservation allowed is 6MB");
-    }
-    if memory > 0 && reservation > 0 && memory < reservation {
-        return refuse("Minimum memory limit can not be less than memory reservation limit, see usage");
-    }
-    if host_config.oom_kill_disable == Some(true) && !host.cgroups.oom_kill_disable {
-        warnings.push("Your kernel does not support OomKillDisable. OomKillDisable discarded.".to_owned());
-        host_config.oom_kill_disable = None;
-    }
-    if host_config.oom_kill_disable.is_none() && host.cgroups.oom_kill_disable {
-        host_config.oom_kill_disable = Some(false);
-    }
-    if host_config.oom_kill_disable == Some(true) && memory == 0 {
-        warnings.push(
-            "OOM killer is disabled for the container, but no memory limit is set, this can result in the system \
-             running out of resources."
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
-fn cpu(host_config: &mut HostConfig, host: &Host, warnings: &mut Vec<String>) -> Checked {
-    let nano = host_config.nano_cpus;
-    if nano != 0 && host_config.cpu_period != 0 {
-        return refuse("Conflicting options: Nano CPUs and CPU Period cannot both be set");
-    }
-    if nano != 0 && host_config.cpu_quota != 0 {
-        return refuse("Conflicting options: Nano CPUs and CPU Quota cannot both be set");
-    }
-    if nano < 0 || nano > host.processors as i64 * 1_000_000_000 {
-        let most = host.processors;
-        return refuse(format!(
-            "range of CPUs is from 0.01 to {most}.00, as there are only {most} CPUs available"
-        ));
-    }
-    if host_config.cpu_shares > 0 && !host.cgroups.cpu_shares {
-        warnings.push(discarded("CPU shares or the cgroup is not mounted", "Shares"));
-        host_config.cpu_shares = 0;
-    }
-    let period = host_config.cpu_period;
-    if period != 0 && !(1000..=1_000_000).contains(&period) {
-        return refuse(
-            "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)",
-        );
-    }
-    if host_config.cpu_quota > 0 && host_config.cpu_quota < 1000 {
-        return refuse("CPU cfs quota can not be less than 1ms (i.e. 1000)");
-    }
-    let given = host_config.cpuset_cpus.as_str();
-    match cpu_list(given) {
-        None => refuse(format!("Invalid value {given} for cpuset cpus")),
-        Some(cpus) if cpus.iter().any(|cpu| *cpu >= host.processors) => {
-            let available = format!("0-{}", host.processors.saturating_sub(1));
-            refuse(format!("Requested CPUs are not available - requested {given}, available: {available}"))
-        }
-        Some(_) => Ok(()),
-    }
-}
-
-/// `0-2,4`; `None` for what is no such list.
-fn cpu_list(text: &str) -> Option<Vec<usize>> {
-    let mut all = Vec::new();
-    for part in text.split(',').filter(|_| !text.is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.parse::<usize>().ok()?, last.parse::<usize>().ok()?);
-        if first > last || last > 8192 {
-            return None;
-        }
-        all.extend(first..=last);
-    }
-    Some(all)
 }
 
 fn modes(host_config: &HostConfig) -> Checked {
@@ -385,10 +274,6 @@ fn is_extra_host(entry: &str) -> bool {
     !host.is_empty() && (address == "host-gateway" || address.parse::<std::net::IpAddr>().is_ok())
 }
 
-fn discarded(lacks: &str, what: &str) -> String {
-    format!("Your kernel does not support {lacks}. {what} discarded.")
-}
-
-fn refuse(message: impl Into<String>) -> Checked {
+pub(super) fn refuse(message: impl Into<String>) -> Checked {
     Err(Invalid::new(message))
 }

@@ -1,7 +1,8 @@
 //! From a request to create a container to what its record will hold: the image's defaults merged in, the daemon's
 //! defaults filled in, everything checked. Pure: nothing is created here, and nothing when a check fails.
 
-mod check;
+pub(super) mod check;
+pub(super) mod limits;
 mod merge;
 mod mounts;
 

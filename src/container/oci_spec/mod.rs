@@ -14,14 +14,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{LinuxResources, Spec};
 use serde_json::{Value, json};
 
 pub use capabilities::{ALL_CAPABILITIES, CapabilityError, bounding_set};
 pub use devices::{DeviceKind, HostDevice};
 pub use exec::exec_process;
 
-use super::host_config::Ulimit;
+use super::host_config::{HostConfig, Ulimit};
 use super::record::{MountPoint, Record};
 use super::seccomp::{self, Circumstances, SeccompError};
 use super::users::ResolvedUser;
@@ -45,6 +45,11 @@ pub enum SpecError {
     CgroupParent,
     #[error("the specification does not fit the runtime: {0}")]
     Shape(#[from] serde_json::Error),
+}
+
+/// A container's limits alone, in the shape of the specification.
+pub fn limits(host_config: &HostConfig) -> Result<LinuxResources, serde_json::Error> {
+    serde_json::from_value(resources::limits(host_config))
 }
 
 /// Everything that a specification is made of.

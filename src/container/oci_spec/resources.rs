@@ -6,20 +6,22 @@ use super::{SpecError, SpecInput, devices};
 use crate::container::host_config::HostConfig;
 
 pub(super) fn of(input: &SpecInput<'_>) -> Result<Value, SpecError> {
-    let host_config = &input.record.host_config;
-    let mut resources = json!({
-        "devices": devices::rules(input)?,
-        "memory": memory(host_config),
-        "cpu": cpu(host_config),
-    });
-    if let Some(limit) = host_config.pids_limit.filter(|limit| *limit != 0) {
-        resources["pids"] = json!({ "limit": if limit < 0 { -1 } else { limit } });
+    let mut resources = limits(&input.record.host_config);
+    resources["devices"] = json!(devices::rules(input)?);
+    Ok(resources)
+}
+
+/// All but the devices, which stay as they are while the container runs.
+pub(super) fn limits(host_config: &HostConfig) -> Value {
+    let mut resources = json!({ "memory": memory(host_config), "cpu": cpu(host_config) });
+    if let Some(limit) = host_config.pids_limit {
+        resources["pids"] = json!({ "limit": if limit <= 0 { -1 } else { limit } });
     }
     let block_io = block_io(host_config);
     if block_io.as_object().is_some_and(|map| !map.is_empty()) {
         resources["blockIO"] = block_io;
     }
-    Ok(resources)
+    resources
 }
 
 fn memory(host_config: &HostConfig) -> Value {

@@ -1,11 +1,12 @@
-//! Makes a container's control group with its limits, before the runtime library puts the container into it.
+//! Makes a container's control group with its limits, before the runtime library puts the container into it, and
+//! changes the limits later.
 //!
-//! On cgroup v2 everything is done here: the library's own way knows no device rules and tells systemd less. On v1 its
-//! limits are the library's part; what is made here is a scope of systemd's, and groups in hierarchies that the library
-//! does not know.
+//! The library only adds the process: its own limits know no device rules on cgroup v2 and no weights of single block
+//! devices on v1, tell systemd less, and cannot be changed.
 
 mod dbus;
 mod devices;
+mod legacy;
 mod limits;
 mod systemd;
 
@@ -15,7 +16,8 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::LinuxResources;
 
-use crate::base::sys::{bpf, cgroup};
+use crate::base::sys::bpf;
+use crate::base::sys::cgroup::{self, Cgroup, Hierarchy};
 use limits::{LimitError, Limits, Missing, Setting, Weights};
 use systemd::ScopeError;
 
@@ -41,8 +43,7 @@ const KNOWN_TO_LIBRARY: [&str; 12] = [
 pub struct Wanted<'a> {
     /// Below the hierarchy's mount point, beginning with a slash.
     pub path: &'a Path,
-    /// Absent where the library sets them.
-    pub resources: Option<&'a LinuxResources>,
+    pub resources: &'a LinuxResources,
     pub maker: Maker<'a>,
 }
 
@@ -64,6 +65,12 @@ pub enum GroupError {
     Write { value: String, path: PathBuf, source: io::Error },
     #[error("restricting devices: {0}")]
     Devices(io::Error),
+    #[error("finding the group: {0}")]
+    Find(io::Error),
+    #[error("the {0} cgroup is not mounted")]
+    NoController(&'static str),
+    #[error("unable to set memory limit to {limit} (current usage: {usage}, peak usage: {peak})")]
+    MemoryInUse { limit: String, usage: u64, peak: u64 },
     #[error(transparent)]
     Limit(#[from] LimitError),
     #[error(transparent)]
@@ -72,32 +79,106 @@ pub enum GroupError {
 
 /// Makes it. systemd wants a process in a scope: that is the caller, until it ends.
 pub fn make(wanted: &Wanted<'_>) -> Result<(), GroupError> {
-    let limits = wanted.resources.map(Limits::of).transpose()?;
+    let limits = Limits::of(wanted.resources)?;
     if let Maker::Systemd(description) = wanted.maker {
-        systemd::enter_scope(wanted.path, description, limits.as_ref().unwrap_or(&Limits::default()))?;
+        systemd::enter_scope(wanted.path, description, &limits)?;
     }
-    let (Some(limits), Some(resources)) = (limits, wanted.resources) else {
-        return enter_the_rest(wanted.path);
-    };
+    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let hierarchies = cgroup::hierarchies(&mountinfo);
+    if !hierarchies.is_empty() {
+        make_legacy(&hierarchies, wanted.path)?;
+        let group = Cgroup::of_container(wanted.path).map_err(GroupError::Find)?;
+        return set_legacy(&group, wanted.resources, legacy::Devices::Set);
+    }
     // A leftover would have counters and programs of its own. One in use, such as a scope, cannot be removed.
     let _ = fs::remove_dir(below(Path::new(TOP), wanted.path));
     let dir = create(Path::new(TOP), wanted.path)?;
-    let weights = if dir.join("io.bfq.weight").exists() { Weights::Bfq } else { Weights::Cost };
-    limits.settings(weights).iter().try_for_each(|setting| set(&dir, setting))?;
-    let program = devices::program(resources.devices().as_deref().unwrap_or_default());
+    set_unified(&dir, &limits)?;
+    let program = devices::program(wanted.resources.devices().as_deref().unwrap_or_default());
     bpf::guard_devices(&dir, &program).map_err(GroupError::Devices)
 }
 
-/// On cgroup v1: enters the groups of that name in hierarchies that the library puts no container into.
-fn enter_the_rest(path: &Path) -> Result<(), GroupError> {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+/// Changes the limits of a group that is in use; devices stay as they are. `scope` is its path if systemd has made it.
+pub fn update(group: &Cgroup, scope: Option<&Path>, resources: &LinuxResources) -> Result<(), GroupError> {
+    let limits = Limits::of(resources)?;
+    if let Some(scope) = scope {
+        systemd::change_scope(scope, &limits)?;
+    }
+    match group.unified() {
+        Some(dir) => set_unified(dir, &limits),
+        None => set_legacy(group, resources, legacy::Devices::Left),
+    }
+}
+
+fn set_unified(dir: &Path, limits: &Limits) -> Result<(), GroupError> {
+    let weights = if dir.join("io.bfq.weight").exists() { Weights::Bfq } else { Weights::Cost };
+    limits
+        .settings(weights)
+        .iter()
+        .try_for_each(|Setting { file, value, missing }| set(dir, file, value, *missing))
+}
+
+fn set_legacy(
+    group: &Cgroup,
+    resources: &LinuxResources,
+    devices: legacy::Devices,
+) -> Result<(), GroupError> {
+    let number = |file: &str| {
+        let text = fs::read_to_string(group.dir("memory")?.join(file)).ok()?;
+        text.trim().parse::<u64>().ok()
+    };
+    let present = legacy::Present {
+        bfq: group.dir("blkio").is_some_and(|dir| !dir.join("blkio.weight").exists()),
+        memory_and_swap: number("memory.memsw.limit_in_bytes"),
+    };
+    for legacy::Setting { controller, file, value, missing } in legacy::settings(resources, present, devices)
+    {
+        let Some(dir) = group.dir(controller) else { return Err(GroupError::NoController(controller)) };
+        set(dir, file, &value, missing).map_err(|error| match error {
+            GroupError::Write { source, .. }
+                if file == "memory.limit_in_bytes" && source.raw_os_error() == Some(libc::EBUSY) =>
+            {
+                let used = |file| number(file).unwrap_or(0);
+                let (usage, peak) = (used("memory.usage_in_bytes"), used("memory.max_usage_in_bytes"));
+                GroupError::MemoryInUse { limit: value, usage, peak }
+            }
+            other => other,
+        })?;
+    }
+    Ok(())
+}
+
+/// Makes the directories, and enters those in hierarchies that the library puts no container into.
+fn make_legacy(hierarchies: &[Hierarchy], path: &Path) -> Result<(), GroupError> {
     let unknown = |option: &String| !KNOWN_TO_LIBRARY.contains(&option.as_str());
-    for hierarchy in cgroup::hierarchies(&mountinfo) {
-        if hierarchy.options.iter().all(unknown) {
-            let dir = below(&hierarchy.mount, path);
-            let entered = fs::create_dir_all(&dir).and_then(|()| fs::write(dir.join("tasks"), "0"));
-            entered.map_err(|source| GroupError::Create { path: dir, source })?;
+    for hierarchy in hierarchies {
+        let dir = below(&hierarchy.mount, path);
+        // As above.
+        let _ = fs::remove_dir(&dir);
+        let mut made = fs::create_dir_all(&dir);
+        if hierarchy.options.iter().any(|option| option == "cpuset") {
+            made = made.and_then(|()| inherit_cpuset(&hierarchy.mount, &dir));
         }
+        if hierarchy.options.iter().all(unknown) {
+            made = made.and_then(|()| fs::write(dir.join("tasks"), "0"));
+        }
+        made.map_err(|source| GroupError::Create { path: dir, source })?;
+    }
+    Ok(())
+}
+
+/// A new group has neither processors nor memory, and nobody can enter it: what its parent has, from the top down.
+fn inherit_cpuset(top: &Path, dir: &Path) -> io::Result<()> {
+    let Ok(names) = dir.strip_prefix(top) else { return Ok(()) };
+    let mut parent = top.to_owned();
+    for name in names {
+        let child = parent.join(name);
+        for file in ["cpuset.cpus", "cpuset.mems"] {
+            if fs::read_to_string(child.join(file))?.trim().is_empty() {
+                fs::write(child.join(file), fs::read_to_string(parent.join(file))?.trim())?;
+            }
+        }
+        parent = child;
     }
     Ok(())
 }
@@ -132,12 +213,12 @@ fn enable_controllers(dir: &Path) {
     }
 }
 
-fn set(dir: &Path, Setting { file, value, missing }: &Setting) -> Result<(), GroupError> {
+fn set(dir: &Path, file: &str, value: &str, missing: Missing) -> Result<(), GroupError> {
     let path = dir.join(file);
     let written = OpenOptions::new().write(true).open(&path).and_then(|mut f| f.write_all(value.as_bytes()));
     match written {
-        Err(error) if error.kind() == io::ErrorKind::NotFound && *missing == Missing::Ignored => Ok(()),
-        other => other.map_err(|source| GroupError::Write { value: value.clone(), path, source }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && missing == Missing::Ignored => Ok(()),
+        other => other.map_err(|source| GroupError::Write { value: value.to_owned(), path, source }),
     }
 }
 
@@ -156,11 +237,25 @@ mod tests {
     }
 
     #[test]
+    fn processors_come_down_from_the_top() {
+        let top = tempfile::tempdir().unwrap();
+        let dir = top.path().join("docker/abc");
+        fs::create_dir_all(&dir).unwrap();
+        for (group, cpus) in [("", "0-3\n"), ("docker", "1\n"), ("docker/abc", "\n")] {
+            for (file, text) in [("cpuset.cpus", cpus), ("cpuset.mems", "0\n")] {
+                fs::write(top.path().join(group).join(file), text).unwrap();
+            }
+        }
+        inherit_cpuset(top.path(), &dir).unwrap();
+        assert_eq!(fs::read_to_string(dir.join("cpuset.cpus")).unwrap(), "1");
+        assert_eq!(fs::read_to_string(top.path().join("docker/cpuset.cpus")).unwrap(), "1\n");
+    }
+
+    #[test]
     fn only_what_may_be_missing_is_passed_over() {
         let dir = tempfile::tempdir().unwrap();
-        let setting = |missing| Setting { file: "memory.swap.max", value: "0".to_owned(), missing };
-        set(dir.path(), &setting(Missing::Ignored)).unwrap();
-        let error = set(dir.path(), &setting(Missing::Fails)).unwrap_err();
+        set(dir.path(), "memory.swap.max", "0", Missing::Ignored).unwrap();
+        let error = set(dir.path(), "memory.swap.max", "0", Missing::Fails).unwrap_err();
         assert!(error.to_string().starts_with("failed to write \"0\": "), "{error}");
     }
 }

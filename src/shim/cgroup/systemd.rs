@@ -26,6 +26,8 @@ const SYSTEMD: Object = Object {
 pub enum ScopeError {
     #[error("unable to start unit {unit:?}: {source}")]
     Start { unit: String, source: CallError },
+    #[error("unable to change unit {unit:?}: {source}")]
+    Change { unit: String, source: CallError },
     #[error("systemd did not put the container's process into {0:?}")]
     NotMoved(String),
     #[error("a cgroup below a slice is needed, not {0:?}")]
@@ -42,9 +44,23 @@ enum Value {
     Mask(Vec<u8>),
 }
 
+/// Changes the limits that systemd knows of the scope at `path`.
+pub fn change_scope(path: &Path, limits: &Limits) -> Result<(), ScopeError> {
+    let all = properties(limits);
+    let Some(unit) = name(path).filter(|_| !all.is_empty()) else { return Ok(()) };
+    let mut body = Body::default();
+    // Not beyond the scope's own life.
+    body.text(&unit).number(1).array(8, |into| write_properties(into, &all));
+    let failed = |source| ScopeError::Change { unit: unit.clone(), source };
+    Connection::open().map_err(failed)?.call(SYSTEMD, "SetUnitProperties", "sba(sv)", &body).map_err(failed)
+}
+
+fn name(path: &Path) -> Option<String> {
+    path.file_name().map(|name| name.to_string_lossy().into_owned())
+}
+
 /// Makes the scope that `path` (`…/a.slice/name.scope`) names, with this process in it.
 pub fn enter_scope(path: &Path, description: &str, limits: &Limits) -> Result<(), ScopeError> {
-    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned());
     let (Some(unit), slice) = (name(path), path.parent().and_then(name)) else {
         return Err(ScopeError::Path(path.display().to_string()));
     };
@@ -67,11 +83,7 @@ pub fn enter_scope(path: &Path, description: &str, limits: &Limits) -> Result<()
 
 fn start(systemd: &mut Connection, unit: &str, properties: &[(&str, Value)]) -> Result<(), CallError> {
     let mut body = Body::default();
-    body.text(unit).text("replace").array(8, |all| {
-        for (name, value) in properties {
-            value.write(all.structure().text(name));
-        }
-    });
+    body.text(unit).text("replace").array(8, |all| write_properties(all, properties));
     body.array(8, |_| {});
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -87,6 +99,12 @@ fn start(systemd: &mut Connection, unit: &str, properties: &[(&str, Value)]) -> 
             }
             outcome => return outcome,
         }
+    }
+}
+
+fn write_properties(all: &mut Body, properties: &[(&str, Value)]) {
+    for (name, value) in properties {
+        value.write(all.structure().text(name));
     }
 }
 

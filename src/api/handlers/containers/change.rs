@@ -8,10 +8,11 @@ use crate::api::call::{Call, Outcome};
 use crate::api::error::ApiError;
 use crate::api::filters::Filters;
 use crate::api::spec::params;
-use crate::api::{moment, respond};
+use crate::api::{adapt, moment, respond};
 use crate::base::time::Timestamp;
+use crate::container::host_config::HostConfig;
 use crate::container::state::{Force, Refusal};
-use crate::container::{ContainerError, Published, RemoveOptions, StopOptions, Volumes, signal};
+use crate::container::{ContainerError, Published, RemoveOptions, StopOptions, Volumes, signal, update};
 use crate::runtime::Size;
 
 /// Longer bodies are the start options of very old clients, which would be ignored silently.
@@ -84,6 +85,15 @@ pub async fn unpause(call: Call<params::ContainerUnpause>) -> Outcome {
 pub async fn rename(call: Call<params::ContainerRename>) -> Outcome {
     call.engine.rename_container(&call.params.id, &call.params.name).await?;
     Ok(respond::no_content())
+}
+
+/// `POST /containers/{id}/update`
+pub async fn update(mut call: Call<params::ContainerUpdate>) -> Outcome {
+    let mut wanted: HostConfig = call.json().await?;
+    adapt::update(&mut wanted, call.version);
+    let warnings = update::check(&mut wanted, &call.engine.host)?;
+    call.engine.containers.resolve(&call.params.id)?.update(wanted).await?;
+    Ok(respond::json(StatusCode::OK, &json!({ "Warnings": warnings })))
 }
 
 /// `POST /containers/{id}/resize`

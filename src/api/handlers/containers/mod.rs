@@ -12,7 +12,7 @@ mod wait;
 
 pub use around::Around;
 pub use attach::{attach, attach_websocket, wire_framing};
-pub use change::{delete, kill, pause, prune, rename, resize, restart, size, start, stop, unpause};
+pub use change::{delete, kill, pause, prune, rename, resize, restart, size, start, stop, unpause, update};
 pub use create::create;
 pub use files::{archive, archive_info, changes, export, put_archive};
 pub use lists::Lists;
