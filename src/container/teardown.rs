@@ -66,11 +66,12 @@ pub(super) async fn remove(parts: &Parts, record: &Record, volumes: Volumes) -> 
     Ok(())
 }
 
-/// One rename takes the container away; a directory that is not there was taken before.
+/// One rename takes the container away; a directory that is not there was taken before. The shim removes its own,
+/// in which the runtime may still be writing; a killed shim's is removed here.
 fn retire(dir: PathBuf, run: PathBuf) -> io::Result<Option<PathBuf>> {
     match fs::remove_dir_all(&run) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => {}
+        other => other?,
     }
     match durable::retire_dir(&dir) {
         Ok(gone) => Ok(Some(gone)),
@@ -87,4 +88,35 @@ fn delete(gone: &std::path::Path) {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await?
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_still_writes_keeps_no_container() {
+        let top = tempfile::tempdir().unwrap();
+        let (dir, run) = (top.path().join("container"), top.path().join("run"));
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let _ = fs::create_dir(&run);
+                    let _ = fs::write(run.join("state"), "");
+                }
+            });
+            let outcomes: Vec<_> = (0..500)
+                .map(|_| {
+                    fs::create_dir(&dir)?;
+                    let gone = retire(dir.clone(), run.clone())?;
+                    gone.map_or(Ok(()), fs::remove_dir_all)
+                })
+                .collect();
+            over.store(true, Ordering::Relaxed);
+            outcomes.into_iter().for_each(|outcome: io::Result<()>| outcome.unwrap());
+        });
+    }
 }
