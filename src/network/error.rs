@@ -45,6 +45,10 @@ pub enum NetworkError {
     NoHostGateway,
     #[error("invalid MAC address: {0:?}")]
     InvalidMac(String),
+    #[error("invalid link-local IP address: {0}")]
+    NotLinkLocal(IpAddr),
+    #[error(transparent)]
+    EndpointOption(#[from] super::endpoint_options::InvalidOption),
     #[error("cannot join network of a non running container: {0}")]
     NoSuchSandbox(String),
     #[error("container {0} already has a network")]

@@ -12,6 +12,7 @@
 mod bridge;
 mod choice;
 mod connect;
+mod endpoint_options;
 mod error;
 mod files;
 mod firewall;

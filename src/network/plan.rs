@@ -7,9 +7,11 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
+use super::endpoint_options::EndpointOptions;
 use super::ipam::Refused;
 use super::link::{self, Mac, PortFlags, Veth};
 use super::model::{Driver, Network};
+use super::options::Labels;
 use super::publish::{self, Ephemeral, Held, PortTable, Publication, Target};
 use super::{
     EndpointRequest, EndpointSettings, EndpointState, Inner, NetworkError, NetworkMode, Sandbox,
@@ -39,6 +41,9 @@ pub(super) struct Planned {
     pub state: EndpointState,
     mac: Mac,
     interface: String,
+    options: EndpointOptions,
+    /// Addresses beside those of the network.
+    link_local: Vec<IpNet>,
 }
 
 impl Inner {
@@ -54,13 +59,16 @@ impl Inner {
         };
         for (network, settings) in self.wanted(request)? {
             let state = self.reserve(&network, &settings, request)?;
-            let interface = format!("eth{}", plan.endpoints.len());
+            let options = EndpointOptions::read(settings.driver_opts.as_ref().unwrap_or(&Labels::default()))?;
+            let interface = options.interface.clone();
+            let interface = interface.unwrap_or_else(|| format!("eth{}", plan.endpoints.len()));
+            let link_local = link_local(&settings)?;
             let mac = if network.driver == Driver::Bridge {
                 parse_mac(&state.mac_address)?
             } else {
                 Mac::default()
             };
-            plan.endpoints.push(Planned { network, state, mac, interface });
+            plan.endpoints.push(Planned { network, state, mac, interface, options, link_local });
         }
         plan.choose_gateway(request);
         for extra in &request.extra_hosts {
@@ -334,9 +342,11 @@ impl Planned {
         host.request(outside)?;
         let made =
             link::find(inside, &self.interface)?.ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        self.options.apply(&self.interface)?;
         let nets = [self.state.address.map(IpNet::V4), self.state.address6.map(IpNet::V6)];
         let mut changes = vec![link::set_up(made.index)];
-        changes.extend(nets.into_iter().flatten().map(|net| link::add_address(made.index, net)));
+        let nets = nets.into_iter().flatten().chain(self.link_local.iter().copied());
+        changes.extend(nets.map(|net| link::add_address(made.index, net)));
         if self.state.default_route {
             let gateways = [self.state.gateway.map(IpAddr::V4), self.state.gateway6.map(IpAddr::V6)];
             changes.extend(gateways.into_iter().flatten().map(|ip| link::default_route(made.index, ip)));
@@ -390,6 +400,21 @@ pub(super) fn addresses(endpoint: &EndpointState) -> impl Iterator<Item = IpAddr
     let v4 = endpoint.address.map(|net| IpAddr::V4(net.addr()));
     let v6 = endpoint.address6.map(|net| IpAddr::V6(net.addr()));
     v4.into_iter().chain(v6)
+}
+
+/// The link-local addresses asked for (RFC 3927, RFC 4291 section 2.5.6).
+fn link_local(settings: &EndpointSettings) -> Result<Vec<IpNet>, NetworkError> {
+    let asked = settings.ipam.iter().flat_map(|ipam| &ipam.link_local);
+    asked
+        .map(|ip| {
+            let (is_one, bits) = match ip {
+                IpAddr::V4(ip) => (ip.is_link_local(), 16),
+                IpAddr::V6(ip) => (ip.is_unicast_link_local(), 64),
+            };
+            let net = IpNet::new(*ip, bits).ok().filter(|_| is_one);
+            net.ok_or(NetworkError::NotLinkLocal(*ip))
+        })
+        .collect()
 }
 
 /// The container's name, the aliases, its short id and its host name, each once.
