@@ -84,3 +84,14 @@ scenario!(a_terminal_of_an_exec_is_resized, |d| {
     shell.shows("24 80");
     assert_eq!(shell.exit_code(), 0);
 });
+
+scenario!(detach_keys_leave_an_exec_running, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let mut exec = d.terminal("docker exec -it --detach-keys ctrl-a,x box sh -c 'echo ready; sleep 777'");
+    exec.shows("ready");
+    exec.types("\u{1}x");
+    assert_eq!(exec.exit_code(), 1);
+    d.sh("docker exec box ps | grep -v grep | grep 'sleep 777'").ok();
+    let events = "docker events --since 1 --until $(date +%s.%N) --filter event=exec_detach --format '{{.Actor.Attributes.name}}'";
+    assert_eq!(d.sh(events).ok(), "box");
+});

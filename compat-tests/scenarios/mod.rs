@@ -8,6 +8,7 @@ mod crash;
 mod errors;
 mod events;
 mod exec;
+mod fields;
 mod health;
 mod layers;
 mod limits;

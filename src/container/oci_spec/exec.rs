@@ -3,14 +3,15 @@
 use ::oci_spec::runtime::Process;
 use serde_json::json;
 
-use super::{ALL_CAPABILITIES, Security, SpecError, SpecInput, bounding_set, process, process_capabilities};
+use super::{Security, SpecError, SpecInput, bounding_set, process, process_capabilities};
 use crate::container::exec::ExecConfig;
+use crate::container::host_config::HostConfig;
 
 /// Builds it. `input.user` is the exec's user already.
 pub fn exec_process(input: &SpecInput<'_>, config: &ExecConfig) -> Result<Process, SpecError> {
     let security = Security::read(input)?;
     let capabilities = if config.privileged {
-        ALL_CAPABILITIES.iter().map(|name| (*name).to_owned()).collect()
+        bounding_set(&HostConfig { privileged: true, ..HostConfig::default() })?
     } else {
         bounding_set(&input.record.host_config)?
     };
