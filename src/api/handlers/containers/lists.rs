@@ -4,14 +4,19 @@
 //! long ago things happened. A response is kept with what it was made of ([`World`]) and the moment when a text in it
 //! changes; it is given out again only while all of that is the same. What the world is like is asked before a list is
 //! made: a change meanwhile makes the list newer than its key, never older.
+//!
+//! Where one container out of a thousand has changed, the others' entries are taken from the last list ([`Entries`]).
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
 use crate::api::spec::params;
 use crate::api::versions::ApiVersion;
+use crate::base::id::ContainerId;
 use crate::base::time::Timestamp;
+use crate::container::Published;
 use crate::engine::Engine;
 use crate::image;
 use crate::network::Network;
@@ -23,6 +28,22 @@ const KEPT: usize = 4;
 #[derive(Default)]
 pub struct Lists {
     kept: Mutex<Vec<Kept>>,
+    entries: Mutex<Entries>,
+}
+
+/// Single containers as they were in the last list.
+#[derive(Default)]
+pub struct Entries {
+    /// What they were made of beside their containers.
+    made_in: Option<(World, ApiVersion)>,
+    by_container: HashMap<ContainerId, Entry>,
+}
+
+struct Entry {
+    /// Held, so that no other can get its place.
+    of: Arc<Published>,
+    term: Term,
+    json: Vec<u8>,
 }
 
 /// Which list was asked for.
@@ -67,9 +88,13 @@ impl World {
     }
 
     fn is(&self, other: &Self) -> bool {
+        self.containers == other.containers && self.is_around(other)
+    }
+
+    /// The same but for the containers.
+    fn is_around(&self, other: &Self) -> bool {
         let same = |(one, other): (&Arc<Network>, &Arc<Network>)| Arc::ptr_eq(one, other);
-        self.containers == other.containers
-            && Arc::ptr_eq(&self.images, &other.images)
+        Arc::ptr_eq(&self.images, &other.images)
             && self.networks.len() == other.networks.len()
             && self.networks.iter().zip(&other.networks).all(same)
     }
@@ -82,7 +107,50 @@ impl Term {
     }
 }
 
+impl Entries {
+    /// The list of `containers` at the moment `now`; `make` makes an entry and tells when a text in it changes.
+    pub fn list<'a>(
+        &mut self,
+        containers: impl ExactSizeIterator<Item = &'a Arc<Published>>,
+        now: Timestamp,
+        make: impl Fn(&Published) -> Result<(Vec<u8>, Option<Timestamp>), serde_json::Error>,
+    ) -> Result<Bytes, serde_json::Error> {
+        // Those of removed containers go with the next list.
+        if self.by_container.len() > 2 * containers.len() {
+            self.by_container.clear();
+        }
+        let mut body = vec![b'['];
+        for published in containers {
+            let known = self.by_container.get(&published.record.id);
+            let holds = known.is_some_and(|entry| Arc::ptr_eq(&entry.of, published) && entry.term.holds(now));
+            if !holds {
+                let (json, until) = make(published)?;
+                let entry = Entry { of: published.clone(), term: Term { made: now, until }, json };
+                self.by_container.insert(published.record.id.clone(), entry);
+            }
+            if body.len() > 1 {
+                body.push(b',');
+            }
+            if let Some(entry) = self.by_container.get(&published.record.id) {
+                body.extend_from_slice(&entry.json);
+            }
+        }
+        body.extend_from_slice(b"]\n");
+        Ok(body.into())
+    }
+}
+
 impl Lists {
+    /// The entries that hold in `world`.
+    pub fn entries(&self, world: &World, version: ApiVersion) -> MutexGuard<'_, Entries> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let same = entries.made_in.as_ref().is_some_and(|(made, of)| made.is_around(world) && *of == version);
+        if !same {
+            *entries = Entries { made_in: Some((world.clone(), version)), ..Entries::default() };
+        }
+        entries
+    }
+
     /// The answer to `question`, if one that was made in the same `world` still holds.
     pub fn find(&self, question: &Question, world: &World, now: Timestamp) -> Option<Bytes> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,6 +173,9 @@ impl Lists {
 mod tests {
     use super::*;
     use crate::api::filters::Filters;
+    use crate::base::digest::Digest;
+    use crate::container::Record;
+    use crate::container::state::State;
 
     fn at(nanos: i64) -> Timestamp {
         Timestamp::from_nanos(nanos)
@@ -141,6 +212,40 @@ mod tests {
         ] {
             assert!(!finds(&question(true), &changed, 150), "{what}");
         }
+    }
+
+    #[test]
+    fn an_entry_is_made_anew_only_when_its_container_or_a_text_has_changed() {
+        let world = World { containers: 7, images: Arc::default(), networks: vec![] };
+        let lists = Lists::default();
+        let digest = Digest::of(b"");
+        let record = serde_json::json!({
+            "id": ContainerId::random(), "name": "/web", "created": at(0), "image": digest, "manifest": digest,
+            "chain": [], "platform": "linux", "args": [], "config": {}, "host_config": {}, "endpoints": {}, "mounts": [],
+        });
+        let record: Arc<Record> = Arc::new(serde_json::from_value(record).unwrap());
+        let first = Arc::new(Published::at_rest(record.clone(), State::default()));
+        let second = Arc::new(Published::at_rest(record, State::default()));
+        let made = std::cell::Cell::new(0);
+        let list = |world: &World, version, published: &Arc<Published>, now| {
+            let mut entries = lists.entries(world, version);
+            let body = entries.list([published].into_iter(), at(now), |_| {
+                made.set(made.get() + 1);
+                Ok((made.get().to_string().into_bytes(), Some(at(200))))
+            });
+            String::from_utf8(body.unwrap().to_vec()).unwrap()
+        };
+        let newest = ApiVersion::NEWEST;
+        assert_eq!(list(&world, newest, &first, 100), "[1]\n");
+        assert_eq!(list(&World { containers: 8, ..world.clone() }, newest, &first, 150), "[1]\n");
+        assert_eq!(list(&world, newest, &first, 200), "[2]\n", "a text has changed");
+        assert_eq!(list(&world, newest, &second, 200), "[3]\n", "the container has changed");
+        assert_eq!(list(&world, ApiVersion::of_minor(41), &second, 200), "[4]\n", "another version");
+        assert_eq!(
+            list(&World { images: Arc::default(), ..world }, newest, &second, 200),
+            "[5]\n",
+            "an image"
+        );
     }
 
     #[test]

@@ -40,30 +40,34 @@ pub async fn list(call: Call<params::ContainerList>) -> Outcome {
     let selection = Selection::read(params, created)?;
     let all: Vec<Arc<Published>> = engine.containers.all().iter().map(Handle::snapshot).collect();
     let around = Around { engine, now: made };
-    let selected = selection.of(all.iter().map(|now| shown(now)), &around);
-    let until = selected.iter().filter_map(|one| view::changes_at(one.state, made)).min();
-    let mut summaries = Vec::with_capacity(selected.len());
-    for one in selected {
-        let size = if params.size { size_of(engine, &all, one).await } else { None };
-        summaries.push(view::summary(one, size, &around, *version));
+    let selected = selection.of(all.iter().map(|now| (shown(now), now)), &around);
+    let unreadable = |error: serde_json::Error| ApiError::internal(error.to_string());
+    if params.size {
+        // Sizes change without anybody being told: nothing of this is kept.
+        let mut summaries = Vec::with_capacity(selected.len());
+        for (one, now) in selected {
+            let size = file_system_size(engine, now).await;
+            summaries.push(view::summary(one, Some(size), &around, *version));
+        }
+        let body = respond::json_line(&summaries, b"\n").map_err(unreadable)?;
+        return Ok(respond::bytes(StatusCode::OK, respond::JSON, body));
     }
-    let body =
-        respond::json_line(&summaries, b"\n").map_err(|error| ApiError::internal(error.to_string()))?;
-    // Sizes change without anybody being told.
-    if !params.size {
-        call.lists.keep(question, world, Term { made, until }, body.clone());
-    }
+    let until = selected.iter().filter_map(|(one, _)| view::changes_at(one.state, made)).min();
+    let mut entries = call.lists.entries(&world, *version);
+    let body = entries.list(selected.iter().map(|(_, now)| *now), made, |now| {
+        let one = shown(now);
+        let json = serde_json::to_vec(&view::summary(one, None, &around, *version))?;
+        Ok((json, view::changes_at(one.state, made)))
+    });
+    drop(entries);
+    let body = body.map_err(unreadable)?;
+    call.lists.keep(question, world, Term { made, until }, body.clone());
     Ok(respond::bytes(StatusCode::OK, respond::JSON, body))
 }
 
 /// A container as the views take it.
 pub fn shown(now: &Published) -> Shown<'_> {
     Shown { record: &now.record, state: &now.state, sandbox: now.sandbox.as_deref() }
-}
-
-async fn size_of(engine: &Engine, all: &[Arc<Published>], one: Shown<'_>) -> Option<Size> {
-    let now = all.iter().find(|now| now.record.id == one.record.id)?;
-    Some(file_system_size(engine, now).await)
 }
 
 /// Bytes of a container's file system.

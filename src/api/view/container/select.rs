@@ -96,16 +96,16 @@ impl Selection {
         })
     }
 
-    /// The selected ones, youngest first.
-    pub fn of<'a>(
+    /// The selected ones, youngest first, each with what the caller knows it by.
+    pub fn of<'a, T>(
         &self,
-        containers: impl Iterator<Item = Shown<'a>>,
+        containers: impl Iterator<Item = (Shown<'a>, T)>,
         around: &dyn Surroundings,
-    ) -> Vec<Shown<'a>> {
+    ) -> Vec<(Shown<'a>, T)> {
         let ancestors = self.ancestors(around);
-        let mut list: Vec<Shown<'a>> =
-            containers.filter(|shown| self.takes(*shown, ancestors.as_ref(), around)).collect();
-        list.sort_by_key(|shown| std::cmp::Reverse(shown.record.created));
+        let mut list: Vec<_> =
+            containers.filter(|(shown, _)| self.takes(*shown, ancestors.as_ref(), around)).collect();
+        list.sort_by_key(|(shown, _)| std::cmp::Reverse(shown.record.created));
         list.truncate(self.limit.unwrap_or(usize::MAX));
         list
     }

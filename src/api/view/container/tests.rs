@@ -292,12 +292,15 @@ fn filters_select_as_dockerd_does() {
         (r#"{"is-task":["true"]}"#, true, &[]),
     ] {
         let selection = selection(params::ContainerList { all, ..asked(filters) }).unwrap();
-        let names: Vec<&str> =
-            selection.of(both.into_iter(), &Fixed).iter().map(|s| s.record.name.as_str()).collect();
+        let names: Vec<&str> = selection
+            .of(both.into_iter().map(|one| (one, ())), &Fixed)
+            .iter()
+            .map(|(s, ())| s.record.name.as_str())
+            .collect();
         assert_eq!(names, expected, "{filters}");
     }
     let newest = selection(params::ContainerList { limit: Some(1), ..asked("{}") }).unwrap();
-    assert_eq!(newest.of(both.into_iter(), &Fixed).len(), 1);
+    assert_eq!(newest.of(both.into_iter().map(|one| (one, ())), &Fixed).len(), 1);
 }
 
 #[test]
