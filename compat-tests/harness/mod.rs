@@ -16,5 +16,6 @@ pub mod record;
 pub mod registry;
 pub mod sandbox;
 pub mod scenario;
+pub mod seccomp;
 pub mod shell;
 pub mod wire;

@@ -6,6 +6,7 @@ use tar::EntryType;
 use crate::harness::daemon::Daemon;
 use crate::harness::images::{Layer, busybox};
 use crate::harness::scenario::{Setup, scenario};
+use crate::harness::seccomp;
 
 /// A file system that is only in the sandbox, with a secret that no container may meet.
 fn victim(d: &Daemon) {
@@ -145,4 +146,54 @@ scenario!(a_device_is_used_only_by_whom_it_was_given_to, |d| {
 scenario!(a_privileged_container_uses_every_device, Setup::new().slipway_only(), |d| {
     let script = "mknod /log c 1 11 && : </log && echo opened";
     assert_eq!(d.sh(&format!("docker run --rm --privileged busybox sh -c '{script}'")).ok(), "opened");
+});
+
+/// No test of its own: the part of the next one that runs in the sandbox.
+#[test]
+#[ignore = "run by the_default_profile_decides_as_that_of_dockerd"]
+fn dump_of_seccomp() {
+    let process = std::env::var(seccomp::PROCESS).unwrap();
+    seccomp::dump(process.trim().parse().unwrap()).unwrap();
+}
+
+scenario!(the_default_profile_decides_as_that_of_dockerd, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let suite = std::env::current_exe().unwrap();
+    let shown = d
+        .sh(&format!(
+            "{}=$(docker inspect -f '{{{{.State.Pid}}}}' box) {} --ignored --exact --nocapture \
+             scenarios::security::dump_of_seccomp | grep -E '^(x86_64|i386|x32|personality|clone|socket) '",
+            seccomp::PROCESS,
+            suite.display()
+        ))
+        .ok();
+    let decision = |call: &str| {
+        let line = shown.lines().find_map(|line| line.strip_prefix(call)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("{call} is not in {shown}"))
+    };
+    for (call, expected) in [
+        ("x86_64 0", "allow"),
+        ("x86_64 59", "allow"),
+        // init_module, mount, unshare, userfaultfd, keyctl, bpf
+        ("x86_64 175", "errno 1"),
+        ("x86_64 165", "errno 1"),
+        ("x86_64 272", "errno 1"),
+        ("x86_64 323", "errno 1"),
+        ("x86_64 250", "errno 1"),
+        ("x86_64 321", "errno 1"),
+        // clone3 has its flags in memory: programs fall back to clone.
+        ("x86_64 435", "errno 38"),
+        ("personality 0x0", "allow"),
+        ("personality 0x1", "errno 1"),
+        // CLONE_NEWUSER, CLONE_VM
+        ("clone 0x10000000", "errno 1"),
+        ("clone 0x100", "allow"),
+        ("socket 0x2", "allow"),
+    ] {
+        assert_eq!(decision(call), expected, "{call}");
+    }
+    // The kernel reads 32 bits of the family, whatever is above them (REQUIREMENTS R19).
+    for (family, high) in [("socket 0x26", "socket 0x100000026"), ("socket 0x28", "socket 0x100000028")] {
+        assert_eq!(decision(family), decision(high), "{family}");
+    }
 });

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Read;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::handle::Handle;
 use super::parts::Parts;
@@ -12,6 +15,10 @@ use crate::base::time::Timestamp;
 
 /// Nanoseconds in a tick of /proc/stat and cpuacct.stat (`USER_HZ` is 100 on all Linux architectures we build for).
 const TICK: u64 = 10_000_000;
+/// Bytes; more than any of the files here has.
+const ROOM: usize = 8 << 10;
+/// How long the host's time is reckoned from the clock.
+const ASKED_AGAIN: Duration = Duration::from_secs(1);
 
 /// All counters at one moment. Those that the kernel does not give are zero or absent.
 #[derive(Clone, Debug)]
@@ -102,10 +109,11 @@ impl Handle {
         let read = move || {
             let cgroup = Cgroup::of_container(&path).ok()?;
             let mut sample = sample(&cgroup, memory);
-            sample.cpu.system = system_time(&read_text(Path::new("/proc/stat")));
+            sample.cpu.system = host_time(processors);
             sample.cpu.online = processors;
             if own_network {
-                sample.networks = interfaces(&read_text(Path::new(&format!("/proc/{pid}/net/dev"))));
+                let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
+                sample.networks = interfaces(&text);
             }
             Some(sample)
         };
@@ -253,8 +261,37 @@ fn system_time(stat: &str) -> u64 {
     ticks.fold(0, u64::saturating_add).saturating_mul(TICK)
 }
 
+/// Nanoseconds that all processors have spent, idle or not. They grow with the clock, so that the kernel, which sums up
+/// all interrupts for it, is asked once a second and not once for each container.
+fn host_time(processors: usize) -> u64 {
+    static LAST: Mutex<Option<(Instant, u64)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    let (at, time) = match *last {
+        Some((at, time)) if at.elapsed() < ASKED_AGAIN => (at, time),
+        _ => {
+            let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+            *last.insert((Instant::now(), system_time(&text)))
+        }
+    };
+    let passed = u64::try_from(at.elapsed().as_nanos()).unwrap_or(u64::MAX);
+    time.saturating_add(passed.saturating_mul(processors as u64))
+}
+
+/// A file of a control group, which one read gives whole if there is room; empty if it is not there.
 fn read_text(path: &Path) -> String {
-    fs::read_to_string(path).unwrap_or_default()
+    let mut text = vec![0; ROOM];
+    let read = fs::File::open(path).and_then(|mut file| {
+        let mut length = 0;
+        loop {
+            length += file.read(&mut text[length..])?;
+            if length < text.len() {
+                return Ok(length);
+            }
+            text.resize(2 * length, 0);
+        }
+    });
+    text.truncate(read.unwrap_or(0));
+    String::from_utf8(text).unwrap_or_default()
 }
 
 /// A lone number; `max` and whatever else is none is 0.
@@ -307,6 +344,25 @@ mod tests {
         assert_eq!(found.len(), 1);
         let eth0 = found["eth0"];
         assert_eq!((eth0.rx_bytes, eth0.rx_dropped, eth0.tx_bytes, eth0.tx_dropped), (1, 4, 5, 8));
+    }
+
+    #[test]
+    fn a_file_is_read_whole_however_long_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        for length in [0, 1, ROOM - 1, ROOM, ROOM + 1, 5 * ROOM] {
+            fs::write(dir.path().join("x"), "a".repeat(length)).unwrap();
+            assert_eq!(read_text(&dir.path().join("x")).len(), length);
+        }
+        assert_eq!(read_text(&dir.path().join("none")), "");
+    }
+
+    #[test]
+    fn the_hosts_time_grows_with_the_clock() {
+        let processors = 4;
+        let (before, first) = (Instant::now(), host_time(processors));
+        std::thread::sleep(Duration::from_millis(50));
+        let (second, passed) = (host_time(processors), before.elapsed().as_nanos() as u64);
+        assert!(second > first && second - first <= passed * processors as u64, "{first} {second}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// How long a group's processes may take to die.
@@ -31,7 +32,7 @@ impl Cgroup {
     /// As [`of_process`](Self::of_process), from the text of `/proc/PID/cgroup`.
     pub fn from_proc(text: &str) -> io::Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup")?;
-        let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+        let mounts = own_mount_points()?;
         let own: Vec<_> = own.lines().collect();
         let mut dirs = BTreeMap::new();
         for line in text.lines().filter(|line| !own.contains(line)) {
@@ -49,8 +50,8 @@ impl Cgroup {
     /// The groups that a container with this `cgroupsPath` has, whether it runs or not; those that exist.
     pub fn of_container(cgroups_path: &Path) -> io::Result<Self> {
         let path = from_specification(cgroups_path);
-        let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
-        let dirs = mounts.into_iter().map(|(name, mount)| (name, mount.join(&path)));
+        let mounts = own_mount_points()?;
+        let dirs = mounts.iter().map(|(name, mount)| (name.clone(), mount.join(&path)));
         Ok(Self { dirs: dirs.filter(|(_, dir)| dir.is_dir()).collect() })
     }
 
@@ -194,7 +195,7 @@ impl OwnGroup {
     /// The first one of all hierarchies that can be written.
     pub fn open() -> io::Result<Self> {
         let own = fs::read_to_string("/proc/self/cgroup")?;
-        let mounts = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+        let mounts = own_mount_points()?;
         for line in own.lines() {
             let mut parts = line.splitn(3, ':').skip(1);
             let (Some(controllers), Some(path)) = (parts.next(), parts.next()) else { continue };
@@ -266,6 +267,17 @@ pub fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
         }
     }
     all
+}
+
+/// Where this process finds the hierarchies. Read once: they are mounted before it starts, while the list of all mounts
+/// grows with each container.
+fn own_mount_points() -> io::Result<&'static BTreeMap<String, PathBuf>> {
+    static POINTS: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
+    if let Some(points) = POINTS.get() {
+        return Ok(points);
+    }
+    let points = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
+    Ok(POINTS.get_or_init(|| points))
 }
 
 /// Where each hierarchy is mounted, by controller (`name=systemd` for named ones, `""` for the unified one), from the
