@@ -10,6 +10,7 @@ mod events;
 mod exec;
 mod fields;
 mod health;
+mod image_mounts;
 mod layers;
 mod limits;
 mod lists;

@@ -384,6 +384,7 @@ impl From<FilesError> for ApiError {
             | FilesError::User(_)
             | FilesError::Snapshot(_)
             | FilesError::Volume(_)
+            | FilesError::ImageMount(_)
             | FilesError::Io(_)
             | FilesError::Worker => StatusCode::INTERNAL_SERVER_ERROR,
         };

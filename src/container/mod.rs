@@ -12,6 +12,7 @@ pub mod handle;
 pub mod health;
 pub mod host_config;
 mod host_devices;
+mod image_mounts;
 mod launch;
 pub mod lenient;
 pub mod links;
@@ -45,6 +46,7 @@ pub mod wait;
 
 pub use error::{ContainerError, LookupError, NameError, StartFailure};
 pub use handle::{Handle, RemoveOptions, StopOptions};
+pub use image_mounts::{find as find_mounted_images, users as image_users};
 pub use parts::Parts;
 pub use processes::ProcessTable;
 pub use published::Published;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::create::clean;
 use super::error::ContainerError;
 use super::host_config::{Mount, MountType};
+use super::image_mounts;
 use super::oci_spec::Prepared;
 use super::parts::Parts;
 use super::record::{MountPoint, Record};
@@ -90,7 +91,7 @@ fn mount_at(
 }
 
 /// What to show at the mount at place `number` of the record.
-async fn source(parts: &Parts, record: &Record, number: usize) -> Result<PathBuf, ContainerError> {
+async fn source(parts: &Arc<Parts>, record: &Arc<Record>, number: usize) -> Result<PathBuf, ContainerError> {
     let point = &record.mounts[number];
     match point.kind {
         MountType::Bind => bind_source(record, point).await,
@@ -104,7 +105,12 @@ async fn source(parts: &Parts, record: &Record, number: usize) -> Result<PathBuf
                 tokio::task::spawn_blocking(move || subpaths::mount(&paths, &id, number, &whole, &subpath));
             mounted.await.map_err(failed)?
         }
-        MountType::Tmpfs | MountType::Image | MountType::Npipe | MountType::Cluster => Ok(PathBuf::new()),
+        MountType::Image => {
+            let (parts, record) = (parts.clone(), record.clone());
+            let mounted = tokio::task::spawn_blocking(move || image_mounts::mount(&parts, &record, number));
+            mounted.await.map_err(failed)?
+        }
+        MountType::Tmpfs | MountType::Npipe | MountType::Cluster => Ok(PathBuf::new()),
     }
 }
 
@@ -140,18 +146,21 @@ pub(super) async fn release(parts: &Parts, record: &Record) {
         tracing::warn!(container = %record.id, %error, "a file system is still mounted");
     }
     if record.mounts.iter().any(|point| !point.subpath.is_empty()) {
-        release_subpaths(parts, record).await;
+        release_places(record, parts.paths.subpaths(&record.id)).await;
+    }
+    if record.mounts.iter().any(|point| point.kind == MountType::Image) {
+        release_places(record, parts.paths.image_mounts(&record.id)).await;
     }
     for point in record.mounts.iter().filter(|point| point.kind == MountType::Volume) {
         super::volumes::unmount(parts, record, point).await;
     }
 }
 
-async fn release_subpaths(parts: &Parts, record: &Record) {
-    let dir = parts.paths.subpaths(&record.id);
+/// Takes down all that is mounted in a directory that holds nothing but the places for it.
+async fn release_places(record: &Record, dir: PathBuf) {
     let released = tokio::task::spawn_blocking(move || subpaths::release(&dir)).await;
     if let Ok(Err(error)) = released {
-        tracing::warn!(container = %record.id, %error, "a part of a volume is still mounted");
+        tracing::warn!(container = %record.id, %error, "an image or a part of a volume is still mounted");
     }
 }
 

@@ -53,9 +53,9 @@ pub struct Record {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct MountPoint {
     pub kind: MountType,
-    /// The volume's name; empty otherwise.
+    /// The volume's name, or that of the image as it was given; empty otherwise.
     pub name: String,
-    /// On the host; for a volume where its driver keeps it, for tmpfs empty.
+    /// On the host; for a volume where its driver keeps it, for an image where it is mounted, for tmpfs empty.
     pub source: PathBuf,
     /// In the container, absolute and clean.
     pub destination: String,
@@ -76,6 +76,20 @@ pub struct MountPoint {
     /// What read-only means for mounts below the source.
     #[serde(default)]
     pub read_only: ReadOnly,
+    /// An image's content, once it was looked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<MountedImage>,
+}
+
+/// The image that a mount shows, as its name stood for it when the container was created.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct MountedImage {
+    /// The digest of what its name pointed to.
+    pub id: Digest,
+    /// The manifest of its platform.
+    pub manifest: Digest,
+    /// Its layers, base first.
+    pub chain: Vec<ChainId>,
 }
 
 /// The option of volumes that do not take the image's content.

@@ -80,6 +80,16 @@ impl Paths {
         self.all_subpaths().join(id.as_str())
     }
 
+    /// The directory of all images that containers mount, apart as the roots are.
+    pub fn all_image_mounts(&self) -> PathBuf {
+        self.exec_root.join("images")
+    }
+
+    /// Where the images are mounted that a container shows.
+    pub fn image_mounts(&self, id: &ContainerId) -> PathBuf {
+        self.all_image_mounts().join(id.as_str())
+    }
+
     /// Where a container's `/dev/shm` is mounted if others may share it.
     pub fn shm(&self, id: &ContainerId) -> PathBuf {
         self.shms().join(id.as_str())

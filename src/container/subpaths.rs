@@ -1,7 +1,7 @@
-//! Parts of volumes: what a container sees of a volume when it asks for a path in it.
+//! Parts of volumes and images: what a container sees of one when it asks for a path in it.
 //!
-//! Whoever writes to the volume can turn the path into a link at any time. So the path is resolved once, inside the
-//! volume, and what it names is mounted at a place of the engine's own, which the runtime then shows.
+//! Whoever writes to a volume can turn the path into a link at any time, and images have what links they want. So the
+//! path is resolved once, inside the whole, and what it names is mounted at a place of the engine's own, which the runtime then shows.
 
 use std::fs::{self, File};
 use std::io;
@@ -63,7 +63,7 @@ fn make_place(target: &Path, part: &Path) -> io::Result<()> {
     File::create(target).map(drop)
 }
 
-/// Takes down all that [`mount`] has mounted for one container. Nothing mounted is fine.
+/// Takes down all that is mounted at the places in `dir`, and the places. Nothing mounted is fine.
 pub fn release(dir: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -75,7 +75,8 @@ pub fn release(dir: &Path) -> io::Result<()> {
     fs::remove_dir(dir)
 }
 
-fn clear(target: &Path) -> io::Result<()> {
+/// Takes down what is mounted at a place, and the place.
+pub(super) fn clear(target: &Path) -> io::Result<()> {
     unmount_if_mounted(target, Unmount::Lazy)?;
     let removed = match target.symlink_metadata() {
         Ok(meta) if meta.is_dir() => fs::remove_dir(target),

@@ -6,9 +6,9 @@
 use std::fs;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::error::ContainerError;
+use super::image_mounts;
 use super::mounts;
 use super::parts::Parts;
 use super::record::Record;
@@ -16,7 +16,6 @@ use super::state::Volumes;
 use crate::base::digest::Digest;
 use crate::base::durable;
 use crate::crash_point;
-use crate::image::{Activity, ImageUser};
 use crate::network::Sandbox;
 
 /// Releases what a run held: network first, then mounts, in dockerd's order of events.
@@ -27,21 +26,16 @@ pub(super) async fn release(parts: &Parts, record: &Record, sandbox: Option<&San
     mounts::release(parts, record).await;
 }
 
-/// An image that was removed while this container still used it goes with the last that does. Nobody waits for it.
-fn let_image_go(parts: &Parts, image: Digest) {
+/// Images that were removed while this container still used them go with the last that does. Nobody waits for it.
+fn let_images_go(parts: &Parts, record: &Record) {
     let (images, containers) = (parts.images.clone(), parts.containers.clone());
+    let mounted = record.mounts.iter().filter_map(|point| Some(point.image.as_ref()?.id));
+    let used: Vec<Digest> = std::iter::once(record.image).chain(mounted).collect();
     tokio::task::spawn_blocking(move || {
-        let users = |id: &Digest| {
-            let all = containers.all().into_iter().map(|handle| handle.snapshot().record.clone());
-            let user = |record: Arc<Record>| ImageUser {
-                container: record.id.clone(),
-                activity: Activity::Stopped,
-                named: record.config.image.clone(),
-            };
-            all.filter(|record| record.image == *id).map(user).collect()
-        };
-        if let Err(error) = images.let_go(&image, &users) {
-            tracing::warn!(%image, %error, "a removed image still takes room");
+        for image in used {
+            if let Err(error) = images.let_go(&image, &|id| image_mounts::users(&containers, id)) {
+                tracing::warn!(%image, %error, "a removed image still takes room");
+            }
         }
     });
 }
@@ -58,7 +52,7 @@ pub(super) async fn remove(parts: &Parts, record: &Record, volumes: Volumes) -> 
     })?;
     crash_point!("container-retired");
     parts.containers.remove(&record.id);
-    let_image_go(parts, record.image);
+    let_images_go(parts, record);
     mounts::remove_volumes(parts, record, volumes).await;
     if let Some(gone) = gone {
         tokio::task::spawn_blocking(move || delete(&gone));

@@ -9,8 +9,9 @@ use crate::base::time::Timestamp;
 use crate::container::create::{self, Checked, CreateBody, CreateDefaults, Invalid};
 use crate::container::error::NameError;
 use crate::container::links::{self, Link};
+use crate::container::record::MountPoint;
 use crate::container::{self, Record, names};
-use crate::image::{Image, ImageError};
+use crate::image::{Image, ImageError, Lease};
 use crate::registry::Platform;
 
 /// A request to create a container, as the API adapted it to the newest version.
@@ -57,7 +58,7 @@ impl Engine {
         }
         let image = self.image_for(&body, platform.as_ref()).await?;
         // Until the container is in the list, nothing else keeps its layers.
-        let _lease = image.as_ref().map(|image| self.images.keep(image));
+        let _lease = image.as_ref().map(|image| self.images.keep(image)).transpose()?;
         self.parts.launcher.anticipate();
         let id = ContainerId::random();
         let run = image.as_ref().map(|image| &image.config.config);
@@ -65,7 +66,9 @@ impl Engine {
             .map_err(container::ContainerError::from)?;
         let links = links::resolve(&self.containers, body.host_config.as_ref())
             .map_err(container::ContainerError::from)?;
-        let checked = create::prepare(body, run, &self.create_defaults(), &self.host, id.short(), inherited)?;
+        let mut checked =
+            create::prepare(body, run, &self.create_defaults(), &self.host, id.short(), inherited)?;
+        let _mounted = self.mounted_images(&id, &mut checked.mounts).await?;
         let name = self.reserve(name, &id)?;
         match self.save(&id, &name, image, checked, links).await {
             Ok(created) => Ok(created),
@@ -128,13 +131,31 @@ impl Engine {
             None => self.images.resolve(&body.config.image)?,
             Some(platform) => self.images.resolve_for(&body.config.image, platform)?,
         };
-        if image.chain.iter().all(|chain| self.images.snapshots().exists(chain)) {
-            return Ok(Some(image));
-        }
-        let (images, unpacked) = (self.images.clone(), image.clone());
-        let done = tokio::task::spawn_blocking(move || images.unpack(&unpacked)).await;
-        done.map_err(|_| CreateError::Worker)??;
+        self.unpack(&image).await?;
         Ok(Some(image))
+    }
+
+    /// Finds the images that are to be mounted, and keeps them until their leases end.
+    async fn mounted_images(
+        &self,
+        id: &ContainerId,
+        mounts: &mut [MountPoint],
+    ) -> Result<Vec<Lease>, CreateError> {
+        let mut leases = Vec::new();
+        for image in container::find_mounted_images(&self.parts, id, mounts)? {
+            leases.push(self.images.keep(&image)?);
+            self.unpack(&image).await?;
+        }
+        Ok(leases)
+    }
+
+    async fn unpack(&self, image: &Arc<Image>) -> Result<(), CreateError> {
+        if image.chain.iter().all(|chain| self.images.snapshots().exists(chain)) {
+            return Ok(());
+        }
+        let (images, image) = (self.images.clone(), image.clone());
+        let done = tokio::task::spawn_blocking(move || images.unpack(&image)).await;
+        Ok(done.map_err(|_| CreateError::Worker)??)
     }
 
     fn reserve(&self, name: Option<String>, id: &ContainerId) -> Result<String, NameError> {

@@ -16,9 +16,9 @@ use std::sync::Arc;
 use crate::base::digest::Digest;
 use crate::base::host::{self, Host};
 use crate::config::Config;
-use crate::container::{Containers, Parts, Published};
+use crate::container::{self, Containers, Parts};
 use crate::events::{Event, EventBus, Subject};
-use crate::image::{Activity, ImageError, ImageUser, Images};
+use crate::image::{ImageError, ImageUser, Images};
 use crate::network::{NetworkError, Networks};
 use crate::registry::Registry;
 use crate::volume::{VolumeError, Volumes};
@@ -65,16 +65,9 @@ impl Engine {
         &self.parts
     }
 
-    /// The containers that were made of an image.
+    /// The containers that were made of an image, or mount it.
     pub fn image_users(&self, image: &Digest) -> Vec<ImageUser> {
-        let all = self.containers.all().into_iter().map(|handle| handle.snapshot());
-        let ours = all.filter(|now| now.record.image == *image || now.record.manifest == *image);
-        let user = |now: Arc<Published>| ImageUser {
-            container: now.record.id.clone(),
-            activity: if now.is_running() { Activity::Running } else { Activity::Stopped },
-            named: now.record.config.image.clone(),
-        };
-        ours.map(user).collect()
+        container::image_users(&self.containers, image)
     }
 
     /// Waits until the containers of earlier runs are in the list. What became of each may still be being found out.

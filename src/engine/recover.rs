@@ -122,7 +122,7 @@ fn sweep_runs(paths: &storage::Paths, known: impl Fn(&str) -> bool) {
             mount::unmount_if_mounted(&mounted, Unmount::Lazy).and_then(|_| fs::remove_dir(&mounted));
         complain(&mounted, removed);
     }
-    for parts in left(paths.all_subpaths()) {
+    for parts in left(paths.all_subpaths()).chain(left(paths.all_image_mounts())) {
         complain(&parts, subpaths::release(&parts));
     }
     for run in left(paths.runs()) {

@@ -44,7 +44,7 @@ pub use name::Name;
 pub use progress::{Detail, Progress};
 pub use prune::{PruneScope, Pruned};
 pub use pull::{ImageSettings, PullRequest};
-pub use remove::{Activity, ImageUser, RemoveMode, Removed, Users};
+pub use remove::{Activity, ImageUser, Purpose, RemoveMode, Removed, Users};
 pub use state::State;
 
 pub use database::Record;

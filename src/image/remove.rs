@@ -13,13 +13,23 @@ use crate::base::id::ContainerId;
 use crate::base::time::Timestamp;
 use crate::registry::{AnyReference, Reference};
 
-/// A container that was made of an image.
+/// A container that was made of an image, or mounts it.
 #[derive(Clone, Debug)]
 pub struct ImageUser {
     pub container: ContainerId,
     pub activity: Activity,
     /// The image as the container's creator named it.
     pub named: String,
+    pub purpose: Purpose,
+}
+
+/// What a container needs an image for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It was made of it.
+    Root,
+    /// It mounts it.
+    Mount,
 }
 
 /// Whether a container's processes exist.
@@ -29,7 +39,7 @@ pub enum Activity {
     Stopped,
 }
 
-/// Says which containers were made of an image. Called while the image database is locked: it must only look.
+/// Says which containers use an image. Called while the image database is locked: it must only look.
 pub type Users<'a> = &'a dyn Fn(&Digest) -> Vec<ImageUser>;
 
 /// How far a removal may go.
@@ -177,12 +187,13 @@ fn everything(
 ) -> Result<Decision, ImageError> {
     let conflict = |force, reason| Err(ImageError::Conflict { reference: id.short(), force, reason });
     let users = users(&id);
-    let first = |activity| users.iter().find(|user| user.activity == activity);
+    // Mounts stand against the removal of a name alone, as dockerd has it.
+    let first =
+        |activity| users.iter().find(|user| user.purpose == Purpose::Root && user.activity == activity);
     if let Some(user) = first(Activity::Running) {
         return conflict(Force::Cannot, ConflictReason::Running(user.container.short().to_owned()));
     }
-    let stopped = first(Activity::Stopped);
-    if let Some(user) = stopped
+    if let Some(user) = first(Activity::Stopped)
         && mode == RemoveMode::Careful
     {
         return conflict(Force::Must, ConflictReason::Stopped(user.container.short().to_owned()));
@@ -191,7 +202,7 @@ fn everything(
         return conflict(Force::Must, ConflictReason::SeveralRepositories);
     }
     let mut decision = untag(id, all);
-    if stopped.is_some() {
+    if !users.is_empty() {
         // The containers still need its layers: it goes with the last of them.
         decision.changes.extend(kept_as(state, Name::Held(id), all));
     }
@@ -274,12 +285,17 @@ mod tests {
     }
 
     fn user(activity: Activity) -> ImageUser {
-        ImageUser { container: "c".repeat(64).parse().unwrap(), activity, named: "busybox".to_owned() }
+        let container = "c".repeat(64).parse().unwrap();
+        ImageUser { container, activity, named: "busybox".to_owned(), purpose: Purpose::Root }
     }
 
     /// The reply as words, or the error; `used` is by whom.
     fn remove(state: &State, text: &str, mode: RemoveMode, used: &[Activity]) -> String {
-        let users = |_: &Digest| used.iter().map(|activity| user(*activity)).collect();
+        removed_with(state, text, mode, used.iter().map(|activity| user(*activity)).collect())
+    }
+
+    fn removed_with(state: &State, text: &str, mode: RemoveMode, users: Vec<ImageUser>) -> String {
+        let users = |_: &Digest| users.clone();
         match decide(state, text, mode, &users) {
             Err(error) => error.to_string(),
             Ok(decision) => {
@@ -348,6 +364,21 @@ mod tests {
             let text = text.replace("@D", &digested);
             let result = remove(state, &text, *mode, used).replace(&digested, "@D");
             assert_eq!(&result, expected, "{text} {mode:?} {used:?}");
+        }
+    }
+
+    #[test]
+    fn a_mount_keeps_the_last_name_and_always_the_content() {
+        use Activity::{Running, Stopped};
+        let id = &digest(0x1a).hex()[..12];
+        let one = state(&[(0x1a, &["a:1"])]);
+        for activity in [Running, Stopped] {
+            let removed = |text: &str, mode| {
+                removed_with(&one, text, mode, vec![ImageUser { purpose: Purpose::Mount, ..user(activity) }])
+            };
+            assert!(removed("a:1", RemoveMode::Careful).contains("is using its referenced image"));
+            assert_eq!(removed("a:1", RemoveMode::Forced), "-a:1 left <none>");
+            assert_eq!(removed(id, RemoveMode::Careful), "-a:1 deleted left held");
         }
     }
 }

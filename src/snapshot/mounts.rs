@@ -12,7 +12,7 @@ use super::store::Store;
 use super::{ChainId, Durability, SnapshotError, Snapshots};
 use crate::base::durable;
 use crate::base::sys::mount::{self, Unmount};
-use crate::base::sys::overlay::Overlay;
+use crate::base::sys::overlay::{Overlay, Upper};
 use crate::base::sys::root_fs::remove_tree;
 
 /// OVL_MAX_STACK of the kernel's overlayfs.
@@ -46,12 +46,19 @@ impl Snapshots {
     ) -> Result<(), SnapshotError> {
         let trees = self.store.stack(layers)?;
         prepare(&trees, writable)?;
-        let overlay = Overlay {
-            layers: &trees,
-            upper: &writable.upper,
-            work: &writable.work,
-            durability: options.durability,
-        };
+        let upper = Upper { dir: &writable.upper, work: &writable.work, durability: options.durability };
+        let overlay = Overlay { layers: &trees, upper: Some(upper) };
+        overlay.mount(target).map_err(|source| self.store.explain(target, source))
+    }
+
+    /// Mounts `layers` (the base first) at `target`, an existing directory, for reading only.
+    pub fn mount_read_only(&self, layers: &[ChainId], target: &Path) -> Result<(), SnapshotError> {
+        let mut trees = self.store.stack(layers)?;
+        // The kernel wants two layers where none is writable.
+        if trees.len() == 1 {
+            trees.insert(0, self.store.empty_dir());
+        }
+        let overlay = Overlay { layers: &trees, upper: None };
         overlay.mount(target).map_err(|source| self.store.explain(target, source))
     }
 }
@@ -103,8 +110,8 @@ impl Store {
             fs::create_dir_all(dir(name))?;
         }
         let (upper, work) = (dir("upper"), dir("work"));
-        let durability = Durability::Volatile;
-        let overlay = Overlay { layers: &[dir("lower")], upper: &upper, work: &work, durability };
+        let upper = Upper { dir: &upper, work: &work, durability: Durability::Volatile };
+        let overlay = Overlay { layers: &[dir("lower")], upper: Some(upper) };
         let mounted = overlay.mount(&dir("target"));
         if mounted.is_ok() {
             mount::unmount(&dir("target"), Unmount::Lazy)?;

@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::{CloneFlags, unshare};
 use rustix::fs::{self, Mode, OFlags};
-use rustix::io::Errno;
 use rustix::mount::{self, MountFlags};
 
 use super::mount::{attach, create_detached, open_file_system};
@@ -24,10 +23,17 @@ const MAX_STRING: usize = 255;
 /// The directories of an overlay mount.
 #[derive(Debug, Clone)]
 pub struct Overlay<'a> {
-    /// Read-only layers, the base first; at least one.
+    /// Read-only layers, the base first; at least one, and two where nothing can be changed.
     pub layers: &'a [PathBuf],
+    /// Where changes go; without it the mount is read-only.
+    pub upper: Option<Upper<'a>>,
+}
+
+/// The writable part of an overlay.
+#[derive(Debug, Clone, Copy)]
+pub struct Upper<'a> {
     /// Where changes go; on the same file system as `work`.
-    pub upper: &'a Path,
+    pub dir: &'a Path,
     /// The kernel's working directory.
     pub work: &'a Path,
     /// What happens to changes at a power cut.
@@ -71,12 +77,14 @@ impl Overlay<'_> {
         for layer in self.layers.iter().rev() {
             set("lowerdir+", layer)?;
         }
-        set("upperdir", self.upper)?;
-        set("workdir", self.work)?;
+        if let Some(upper) = &self.upper {
+            set("upperdir", upper.dir)?;
+            set("workdir", upper.work)?;
+        }
         for (key, value) in self.options() {
             mount::fsconfig_set_string(context.as_fd(), key, value)?;
         }
-        if self.durability == Durability::Volatile {
+        if self.is_volatile() {
             mount::fsconfig_set_flag(context.as_fd(), "volatile")?;
         }
         // Shown as the source in mount tables; "none" otherwise.
@@ -91,17 +99,25 @@ impl Overlay<'_> {
         [("index", "off"), ("redirect_dir", "off"), ("metacopy", "off")]
     }
 
+    fn is_volatile(&self) -> bool {
+        self.upper.is_some_and(|upper| upper.durability == Durability::Volatile)
+    }
+
     /// By mount(2) for kernels before 6.7.
     fn mount_with_one_page(&self, target: &Path) -> io::Result<()> {
-        let paths = self.layers.iter().rev().map(PathBuf::as_path).chain([self.upper, self.work]);
-        let handles = paths.map(handle).collect::<io::Result<Vec<_>>>()?;
-        let names: Vec<String> = handles.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
-        let [layers @ .., upper, work] = names.as_slice() else { return Err(Errno::INVAL.into()) };
-        let mut options = format!("lowerdir={},upperdir={upper},workdir={work}", layers.join(":"));
+        let layers = self.layers.iter().rev().map(|layer| handle(layer)).collect::<io::Result<Vec<_>>>()?;
+        let names: Vec<String> = layers.iter().map(|fd| fd.as_raw_fd().to_string()).collect();
+        let mut options = format!("lowerdir={}", names.join(":"));
+        let upper = self.upper.map(|upper| Ok::<_, io::Error>((handle(upper.dir)?, handle(upper.work)?)));
+        // Open until the mount is made.
+        let upper = upper.transpose()?;
+        if let Some((dir, work)) = &upper {
+            options.push_str(&format!(",upperdir={},workdir={}", dir.as_raw_fd(), work.as_raw_fd()));
+        }
         for (key, value) in self.options() {
             options.push_str(&format!(",{key}={value}"));
         }
-        if self.durability == Durability::Volatile {
+        if self.is_volatile() {
             options.push_str(",volatile");
         }
         let options = CString::new(options)?;
@@ -159,12 +175,15 @@ mod tests {
             }
             std::fs::write(layers[3].join("same"), "3").unwrap();
             std::fs::write(layers[4].join("same"), "4").unwrap();
-            let (upper, work) = (path("upper"), path("work"));
-            let overlay =
-                Overlay { layers: &layers, upper: &upper, work: &work, durability: Durability::Volatile };
-            overlay.mount_with_one_page(&path("target")).unwrap();
-            assert_eq!(std::fs::read(path("target").join("same")).unwrap(), b"4");
-            super::super::mount::unmount(&path("target"), super::super::mount::Unmount::Plain).unwrap();
+            let (dir, work) = (path("upper"), path("work"));
+            let upper = Upper { dir: &dir, work: &work, durability: Durability::Volatile };
+            for upper in [Some(upper), None] {
+                let overlay = Overlay { layers: &layers, upper };
+                overlay.mount_with_one_page(&path("target")).unwrap();
+                assert_eq!(std::fs::read(path("target").join("same")).unwrap(), b"4");
+                assert_eq!(std::fs::write(path("target").join("new"), "").is_ok(), upper.is_some());
+                super::super::mount::unmount(&path("target"), super::super::mount::Unmount::Plain).unwrap();
+            }
         };
         std::thread::scope(|scope| scope.spawn(mount).join()).unwrap();
     }

@@ -122,6 +122,7 @@ fn short_form(spec: &str, driver: &str) -> Result<MountPoint, InvalidMount> {
             recursive: true,
             anonymous: false,
             read_only: ReadOnly::default(),
+            image: None,
         },
         _ => MountPoint {
             mode: mode.to_owned(),
@@ -222,7 +223,7 @@ fn long_form(mount: &Mount) -> Result<MountPoint, InvalidMount> {
         MountType::Volume => long_volume(mount, base, refuse),
         MountType::Tmpfs if !mount.source.is_empty() => Err(refuse("field Source must not be specified")),
         MountType::Tmpfs => long_tmpfs(mount, base, refuse),
-        MountType::Image => Err(refuse("image mounts are not supported yet")),
+        MountType::Image => long_image(mount, base, refuse),
         MountType::Npipe | MountType::Cluster => Err(refuse("mount type unknown")),
     }
 }
@@ -305,6 +306,28 @@ fn long_volume(
     })
 }
 
+/// An image is shown for reading only, whatever is asked for. Which one the name stands for is found out later.
+fn long_image(
+    mount: &Mount,
+    base: MountPoint,
+    refuse: impl Fn(&str) -> InvalidMount,
+) -> Result<MountPoint, InvalidMount> {
+    if mount.source.is_empty() {
+        return Err(refuse("field Source must not be empty"));
+    }
+    let options = mount.image_options.clone().unwrap_or_default();
+    if !options.subpath.is_empty() && !is_local(&options.subpath) {
+        return Err(refuse("subpath must be a relative path within the volume"));
+    }
+    Ok(MountPoint {
+        name: mount.source.clone(),
+        rw: false,
+        propagation: "rprivate".to_owned(),
+        subpath: options.subpath,
+        ..base
+    })
+}
+
 /// Whether a path stays, without its links being looked at, in the directory it is taken from.
 fn is_local(path: &str) -> bool {
     let mut depth = 0_i32;
@@ -366,6 +389,7 @@ fn volume(name: String, destination: String, driver: String) -> MountPoint {
         options: vec![],
         recursive: true,
         read_only: ReadOnly::default(),
+        image: None,
     }
 }
 

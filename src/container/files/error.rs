@@ -3,6 +3,7 @@
 use std::io;
 
 use crate::base::id::ContainerId;
+use crate::container::image_mounts::MountError;
 use crate::container::users::UserError;
 use crate::snapshot::SnapshotError;
 use crate::volume::VolumeError;
@@ -29,6 +30,8 @@ pub enum FilesError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Volume(#[from] VolumeError),
+    #[error(transparent)]
+    ImageMount(#[from] MountError),
     #[error("preparing the container's files: {0}")]
     Io(#[from] io::Error),
     #[error("a worker ended early")]

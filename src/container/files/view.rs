@@ -22,8 +22,8 @@ use crate::container::handle::Handle;
 use crate::container::host_config::MountType;
 use crate::container::parts::Parts;
 use crate::container::published::Published;
-use crate::container::record::{MountPoint, Record};
-use crate::container::{mounts, request};
+use crate::container::record::{MountPoint, MountedImage, Record};
+use crate::container::{image_mounts, mounts, request};
 
 /// What a view is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -71,6 +71,7 @@ struct Cover {
 enum Source {
     Path(PathBuf),
     Volume { name: String, subpath: String },
+    Image { image: MountedImage, subpath: String },
     Detached(OwnedFd),
 }
 
@@ -159,7 +160,8 @@ fn cover_of(point: &MountPoint) -> Option<Cover> {
     let source = match point.kind {
         MountType::Bind => Source::Path(point.source.clone()),
         MountType::Volume => Source::Volume { name: point.name.clone(), subpath: point.subpath.clone() },
-        MountType::Tmpfs | MountType::Image | MountType::Npipe | MountType::Cluster => return None,
+        MountType::Image => Source::Image { image: point.image.clone()?, subpath: point.subpath.clone() },
+        MountType::Tmpfs | MountType::Npipe | MountType::Cluster => return None,
     };
     let recursion = if point.recursive { Recursion::Recursive } else { Recursion::Single };
     let destination = PathBuf::from(&point.destination);
@@ -205,6 +207,10 @@ impl Cover {
                 let dir = Root::open(&parts.volumes.show(&name)?)?;
                 tree::copy_of(dir.dir(Path::new(&subpath))?, self.recursion)?
             }
+            Source::Image { image, subpath } => {
+                let part = if subpath.is_empty() { "." } else { &subpath };
+                tree::copy_of(mount_image(parts, &image)?.part(Path::new(part))?, Recursion::Single)?
+            }
             Source::Detached(copy) => copy,
         };
         if !self.writable {
@@ -213,6 +219,14 @@ impl Cover {
         let target = place(root, &self.destination, &mount)?;
         Ok(tree::attach_over(mount, target)?)
     }
+}
+
+/// Mounts an image in the view's own namespace, whether or not the container has it mounted.
+fn mount_image(parts: &Parts, image: &MountedImage) -> Result<Root, FilesError> {
+    let target = parts.paths.all_image_mounts();
+    std::fs::create_dir_all(&target)?;
+    image_mounts::mount_at(parts, image, &target)?;
+    Ok(Root::open(&target)?)
 }
 
 fn place(root: &Root, destination: &Path, mount: &OwnedFd) -> std::io::Result<OwnedFd> {

@@ -49,6 +49,7 @@ fn bind(destination: &str, propagation: &str) -> Prepared {
         recursive: true,
         anonymous: false,
         read_only: crate::container::record::ReadOnly::default(),
+        image: None,
     };
     Prepared { source: point.source.clone(), point }
 }

@@ -12,7 +12,7 @@ use crate::api::spec::params;
 use crate::api::versions::Feature;
 use crate::api::view::{self, image::Counts};
 use crate::base::time::Timestamp;
-use crate::image::{Images, PruneScope, Record, State, Target};
+use crate::image::{Images, PruneScope, Purpose, Record, State, Target};
 use crate::registry::Reference;
 
 /// `GET /images/json`
@@ -36,7 +36,8 @@ pub async fn list(call: Call<params::ImageList>) -> Outcome {
         .filter(|target| dangling.is_none_or(|wanted| is_dangling(&state, target) == wanted))
         .filter_map(|target| {
             let names: Vec<&Reference> = wanted.names(&state, target)?;
-            let used = call.engine.image_users(&target.descriptor.digest).len();
+            let users = call.engine.image_users(&target.descriptor.digest);
+            let used = users.iter().filter(|user| user.purpose == Purpose::Root).count();
             Some((
                 created(&state, target),
                 view::image::summary(&state, target, &names, &counts, used, call.version),

@@ -89,6 +89,7 @@ fn record(name: &str) -> Record {
         recursive: true,
         anonymous: false,
         read_only: ReadOnly::default(),
+        image: None,
     };
     Record {
         id: "a".repeat(64).parse().unwrap(),
