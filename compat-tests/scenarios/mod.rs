@@ -5,6 +5,7 @@ mod commit;
 mod copy;
 mod copy_attacks;
 mod crash;
+mod device_requests;
 mod errors;
 mod events;
 mod exec;

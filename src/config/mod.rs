@@ -149,6 +149,8 @@ pub struct Config {
     /// `None`: private on cgroup v2, host on v1.
     pub default_cgroupns_mode: Option<String>,
     pub oom_score_adjust: Option<i32>,
+    /// Where files describe devices (CDI), the later before the earlier; none if that is turned off.
+    pub cdi_spec_dirs: Vec<PathBuf>,
     live: live::Slot,
 }
 

@@ -84,7 +84,7 @@ pub static OPTIONS: &[Spec] = &[
     used("bip6", "bip6", Text, "IPv6 address for the default bridge"),
     short("bridge", 'b', "bridge", Text, "Attach containers to a network bridge"),
     ignored("bridge-accept-fwmark", "bridge-accept-fwmark", Text, "no rule of ours looks at marks"),
-    ignored("cdi-spec-dir", "cdi-spec-dirs", List, "CDI devices are not supported yet"),
+    used("cdi-spec-dir", "cdi-spec-dirs", List, "CDI specification directories to use"),
     used("cgroup-parent", "cgroup-parent", Text, "Set parent cgroup for all containers"),
     ignored("cluster-advertise", "cluster-advertise", Text, REMOVED),
     ignored("cluster-store", "cluster-store", Text, REMOVED),

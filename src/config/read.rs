@@ -17,6 +17,7 @@ const EXEC_ROOT: &str = "/run/slipway";
 const PIDFILE: &str = "/run/slipway.pid";
 const GROUP: &str = "docker";
 const SHM_SIZE: u64 = 64 << 20;
+const CDI_SPEC_DIRS: [&str; 2] = ["/etc/cdi", "/var/run/cdi"];
 
 /// Reads everything.
 pub fn config(raw: &Raw) -> Result<Config, ConfigError> {
@@ -58,6 +59,7 @@ pub fn config(raw: &Raw) -> Result<Config, ConfigError> {
         default_ipc_mode: ipc_mode(raw)?,
         default_cgroupns_mode: cgroupns_mode(raw)?,
         oom_score_adjust: integer(raw, "oom-score-adjust")?.map(|n| n.clamp(-1000, 1000) as i32),
+        cdi_spec_dirs: cdi_spec_dirs(raw)?,
         live: Slot::new(live(raw)?),
     };
     Ok(config)
@@ -377,6 +379,18 @@ fn mirrors(raw: &Raw) -> Result<Vec<String>, ConfigError> {
         mirror.push('/');
     }
     Ok(mirrors)
+}
+
+/// An empty name turns CDI off, as the feature `cdi` set to false does.
+fn cdi_spec_dirs(raw: &Raw) -> Result<Vec<PathBuf>, ConfigError> {
+    if features(raw)?.get("cdi") == Some(&false) {
+        return Ok(Vec::new());
+    }
+    let named = match raw.get("cdi-spec-dirs") {
+        None => CDI_SPEC_DIRS.map(str::to_owned).into(),
+        Some(_) => list(raw, "cdi-spec-dirs")?,
+    };
+    Ok(named.into_iter().filter(|dir| !dir.is_empty()).map(PathBuf::from).collect())
 }
 
 fn features(raw: &Raw) -> Result<BTreeMap<String, bool>, ConfigError> {

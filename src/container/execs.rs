@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ::oci_spec::runtime::Process;
 
+use super::cdi::Edits;
 use super::error::{ContainerError, StartFailure};
 use super::exec::{Exec, ExecConfig, ExecError, ExecPhase};
 use super::handle::Handle;
@@ -169,7 +170,7 @@ fn process(parts: &Parts, now: &Published, config: &ExecConfig) -> Result<Proces
     let sandbox = now.sandbox.as_deref().cloned().unwrap_or_else(Sandbox::default);
     let rootfs = parts.paths.rootfs(&record.id);
     let mounted = Mounted { rootfs: rootfs.clone(), mounts: Vec::new() };
-    let mut input = request::spec_input(parts, record, &sandbox, &mounted)?;
+    let mut input = request::spec_input(parts, record, &sandbox, &mounted, Edits::default())?;
     if !config.user.is_empty() {
         let groups = record.host_config.group_add.as_deref().unwrap_or_default();
         let user = Accounts::read(&rootfs).resolve(&config.user, groups);

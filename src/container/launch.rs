@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::Arc;
 
+use super::device_requests;
 use super::error::{ContainerError, StartFailure};
 use super::mount_points;
 use super::mounts;
@@ -45,7 +46,9 @@ pub(super) async fn run(
     crash_point!("container-prepared");
     let log = request::log_target(&parts, &record).map_err(|error| failed(&error, StartFailure::System))?;
     let log = reachable(log).await?;
-    let spec = oci_spec::build(&request::spec_input(&parts, &record, &sandbox, &mounted)?)
+    let runtime = runtime_of(&parts, &record)?;
+    let edits = device_requests::edits(&parts, &record, &runtime).await?;
+    let spec = oci_spec::build(&request::spec_input(&parts, &record, &sandbox, &mounted, edits)?)
         .map_err(|error| failed(&error, StartFailure::BadRequest))?;
     let spec = mount_points::settle(spec, mounted.rootfs).await?;
     let launch = LaunchSpec {
@@ -56,7 +59,7 @@ pub(super) async fn run(
         stdin: stdin_mode(&record),
         log,
         log_mode: request::log_mode(&record),
-        runtime: runtime_of(&parts, &record)?,
+        runtime,
         systemd_cgroup: parts.config.cgroup_driver == crate::config::CgroupDriver::Systemd,
         port_sockets: std::mem::take(&mut sandbox.port_sockets),
         relays: std::mem::take(&mut sandbox.relays),

@@ -1,8 +1,10 @@
 //! Containers: their records, their life, and what turns a record into a running process.
 
+pub mod cdi;
 pub mod commit;
 pub mod config;
 pub mod create;
+mod device_requests;
 mod ending;
 pub mod error;
 pub mod exec;

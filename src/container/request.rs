@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::cdi::Edits;
 use super::error::{ContainerError, StartFailure};
 use super::mounts::Mounted;
 use super::oci_spec::{Defaults, HostDevice, SpecInput, cgroups_path};
@@ -52,6 +53,7 @@ pub(super) fn spec_input<'a>(
     record: &'a Record,
     sandbox: &'a Sandbox,
     mounted: &Mounted,
+    edits: Edits,
 ) -> Result<SpecInput<'a>, ContainerError> {
     let wants_init = record.host_config.init.unwrap_or(parts.config.init);
     let own_init = parts.config.init_path.as_deref().unwrap_or(&parts.program);
@@ -69,6 +71,7 @@ pub(super) fn spec_input<'a>(
         defaults: &parts.defaults,
         kernel: &parts.host.kernel,
         links: super::links::environment(&parts.containers, record),
+        edits,
     })
 }
 

@@ -6,6 +6,7 @@ use crate::api::versions::{ApiVersion, ENGINE_VERSION, Feature};
 use crate::base::host::{self, CgroupVersion, Host};
 use crate::base::time::Timestamp;
 use crate::config::{CgroupDriver, Clients, Config, Listen, Live};
+use crate::container::cdi::Catalogue;
 use crate::logs::options::DRIVERS;
 
 /// What the reply is made of.
@@ -18,6 +19,7 @@ pub struct Sources<'a> {
     pub images: usize,
     /// Readers of `/events`.
     pub listeners: usize,
+    pub devices: &'a Catalogue,
 }
 
 /// Containers by state.
@@ -116,12 +118,18 @@ fn settings(sources: &Sources<'_>) -> Value {
         "LiveRestoreEnabled": live.live_restore,
         "RegistryConfig": registries(&live),
         "FirewallBackend": { "Driver": "nftables" },
+        "CDISpecDirs": config.cdi_spec_dirs,
     });
     if !config.default_address_pools.is_empty() {
         let pools = config.default_address_pools.iter();
         let pools: Vec<_> =
             pools.map(|pool| json!({ "Base": pool.base.to_string(), "Size": pool.size })).collect();
         reply["DefaultAddressPools"] = json!(pools);
+    }
+    let devices: Vec<_> =
+        sources.devices.names().map(|name| json!({ "Source": "cdi", "ID": name })).collect();
+    if !devices.is_empty() {
+        reply["DiscoveredDevices"] = json!(devices);
     }
     reply
 }
@@ -145,7 +153,6 @@ fn constants() -> Value {
         "ContainerdCommit": embedded,
         "RuncCommit": embedded,
         "InitCommit": embedded,
-        "CDISpecDirs": [],
         "Swarm": {
             "NodeID": "", "NodeAddr": "", "LocalNodeState": "inactive", "ControlAvailable": false, "Error": "",
             "RemoteManagers": null,
@@ -173,7 +180,11 @@ fn for_version(reply: &mut Value, version: ApiVersion) {
         reply["BridgeNfIptables"] = json!(false);
         reply["BridgeNfIp6tables"] = json!(false);
     }
-    let absent = [(Feature::FirewallBackend, "FirewallBackend"), (Feature::InfoWarnings, "Warnings")];
+    let absent = [
+        (Feature::FirewallBackend, "FirewallBackend"),
+        (Feature::InfoWarnings, "Warnings"),
+        (Feature::DiscoveredDevices, "DiscoveredDevices"),
+    ];
     for (feature, field) in absent {
         if let Some(reply) = reply.as_object_mut().filter(|_| !version.has(feature)) {
             reply.remove(field);
@@ -254,7 +265,11 @@ fn warnings(sources: &Sources<'_>) -> Vec<String> {
     let default_profile = sources.config.seccomp_profile == "builtin" || !sources.host.seccomp;
     let profile =
         (!default_profile).then(|| "WARNING: daemon is not using the default seccomp profile".to_owned());
-    exposures(sources.config).into_iter().chain(lacking).chain(profile).collect()
+    let devices = sources.devices.problems().iter();
+    let devices = devices.map(|problem| {
+        format!("CDI: Error associated with spec file {}: {}", problem.path.display(), problem.text)
+    });
+    exposures(sources.config).into_iter().chain(lacking).chain(profile).chain(devices).collect()
 }
 
 /// Listeners on which whoever reaches them is root.
@@ -293,7 +308,9 @@ mod tests {
         let config = Config::default_for("/var/lib/docker".as_ref(), "/run/docker".as_ref());
         let host = Host::detect();
         let containers = ContainerCounts { running: 1, paused: 2, stopped: 3 };
-        let sources = Sources { id: "x", host: &host, config: &config, containers, images: 4, listeners: 0 };
+        let devices = &Catalogue::default();
+        let sources =
+            Sources { id: "x", host: &host, config: &config, containers, images: 4, listeners: 0, devices };
         info(&sources, ApiVersion::of_minor(minor))
     }
 

@@ -6,6 +6,7 @@
 
 mod capabilities;
 mod devices;
+mod edits;
 mod exec;
 mod mounts;
 mod resources;
@@ -21,6 +22,7 @@ pub use capabilities::{ALL_CAPABILITIES, CapabilityError, bounding_set};
 pub use devices::{DeviceKind, HostDevice};
 pub use exec::exec_process;
 
+use super::cdi::Edits;
 use super::host_config::{HostConfig, Ulimit};
 use super::record::{MountPoint, Record};
 use super::seccomp::{self, Circumstances, SeccompError};
@@ -74,6 +76,8 @@ pub struct SpecInput<'a> {
     pub kernel: &'a str,
     /// Variables that tell of linked containers.
     pub links: Vec<String>,
+    /// What the devices that drivers picked change of all this.
+    pub edits: Edits,
 }
 
 /// A mount whose source is there.
@@ -138,6 +142,7 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         Seccomp::Default => linux["seccomp"] = seccomp::default(&circumstances)?,
         Seccomp::Custom(profile) => linux["seccomp"] = seccomp::custom(profile, &circumstances)?,
     }
+    edits::apply(&mut spec, &input.edits);
     Ok(serde_json::from_value(spec)?)
 }
 

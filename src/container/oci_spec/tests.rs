@@ -69,6 +69,7 @@ fn built_with(record: &Record, uid: u32, mounts: Vec<Prepared>, defaults: &Defau
         defaults,
         kernel: "6.1.0",
         links: vec![],
+        edits: Default::default(),
     };
     serde_json::to_value(build(&input).unwrap()).unwrap()
 }

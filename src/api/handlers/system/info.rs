@@ -7,12 +7,15 @@ use crate::api::respond;
 use crate::api::spec::params;
 use crate::api::view;
 use crate::api::view::info::{ContainerCounts, Sources};
+use crate::container::cdi::Catalogue;
 use crate::container::state::Phase;
 use crate::engine::Engine;
 
 /// `GET /info`
 pub async fn info(call: Call<params::SystemInfo>) -> Outcome {
     let engine = &call.engine;
+    let dirs = engine.config.cdi_spec_dirs.clone();
+    let devices = tokio::task::spawn_blocking(move || Catalogue::read(&dirs)).await.unwrap_or_default();
     let sources = Sources {
         id: &engine.id,
         host: &engine.host,
@@ -20,6 +23,7 @@ pub async fn info(call: Call<params::SystemInfo>) -> Outcome {
         containers: containers(engine),
         images: visible_images(engine),
         listeners: engine.events.listeners(),
+        devices: &devices,
     };
     Ok(respond::json(StatusCode::OK, &view::info::info(&sources, call.version)))
 }

@@ -1,0 +1,174 @@
+//! Devices that drivers pick: CDI specifications and `--gpus`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::harness::daemon::Daemon;
+use crate::harness::poll::eventually;
+use crate::harness::scenario::{Setup, scenario};
+
+/// Newer than dockerd 20.10; two directories of the sandbox's own, one of them where everybody looks.
+fn cdi() -> Setup {
+    let flags = ["--cdi-spec-dir=/etc/cdi", "--cdi-spec-dir=later"];
+    Setup::new().slipway_only().names(&[("127.0.0.2", "unused.test")]).flags(&flags)
+}
+
+fn describe(d: &Daemon, file: &str, text: &str) {
+    let path = d.dir().join(file);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, text).unwrap();
+}
+
+/// A container that asks for devices, and is attached to until it ends.
+fn with(d: &Daemon, names: &[&str], command: &str) -> String {
+    d.create(json!({
+        "Image": "busybox", "Cmd": ["sh", "-c", command], "User": "7",
+        "HostConfig": {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": names}]},
+    }))
+}
+
+fn refused(d: &Daemon, request: Value) -> String {
+    let body = json!({"Image": "busybox", "HostConfig": {"DeviceRequests": [request]}});
+    let id = d.create(body);
+    d.post(&format!("/containers/{id}/start"), &Value::Null).expect(500).message()
+}
+
+scenario!(a_cdi_device_brings_all_that_its_file_says, cdi(), |d| {
+    let dir = d.dir().display().to_string();
+    fs::write(d.dir().join("library"), "from the host").unwrap();
+    fs::write(d.dir().join("hook"), format!("#!/bin/sh\ncat >{dir}/$1.json; echo \"$WHO\" >{dir}/$1.env\n"))
+        .unwrap();
+    fs::set_permissions(d.dir().join("hook"), fs::Permissions::from_mode(0o755)).unwrap();
+    let hook = |name: &str| {
+        format!(
+            "{{hookName: {name}, path: {dir}/hook, args: [hook, {name}], env: [\"WHO={name}\", PATH=/bin]}}"
+        )
+    };
+    describe(
+        d,
+        "etc/cdi/vendor.yaml",
+        &format!(
+            "cdiVersion: 0.7.0
+kind: vendor.com/device
+containerEdits:
+  env: [COMMON=1, PATH=/bin:/usr/bin]
+devices:
+- name: card0
+  containerEdits:
+    env: [CARD=0]
+    additionalGids: [44]
+    deviceNodes:
+    - {{path: /dev/card0, hostPath: /dev/zero, fileMode: 0640}}
+    mounts:
+    - {{hostPath: {dir}/library, containerPath: /lib/card/library, options: [ro, nosuid, nodev, bind]}}
+    hooks:
+    - {}
+    - {}
+    - {}
+    - {{hookName: startContainer, path: /bin/sh, args: [sh, -c, 'cat >/tmp/started'], env: [PATH=/bin]}}
+- name: card1
+  containerEdits: {{env: [CARD=1]}}
+",
+            hook("prestart"),
+            hook("createRuntime"),
+            hook("createContainer")
+        ),
+    );
+    let look = "echo $COMMON $CARD $PATH; id -G; stat -c '%F %a %u' /dev/card0; head -c 2 /dev/card0 | od -An -tx1; \
+                cat /lib/card/library; touch /lib/card/library 2>&1; grep -o '\"status\": *\"[a-z]*\"' /tmp/started";
+    let id = with(d, &["vendor.com/device=card0"], look);
+    let seen = d.sh(&format!("docker start -a {id}")).stdout;
+    for part in
+        ["1 0 /bin:/usr/bin", " 44", "character special file 640 7", "from the host", "Read-only", "creat"]
+    {
+        assert!(seen.contains(part), "{part} in {seen}");
+    }
+    for name in ["prestart", "createRuntime", "createContainer"] {
+        let state: Value =
+            serde_json::from_slice(&fs::read(d.dir().join(format!("{name}.json"))).unwrap()).unwrap();
+        assert_eq!(state["id"], json!(id), "{name}");
+        assert_eq!(fs::read_to_string(d.dir().join(format!("{name}.env"))).unwrap(), format!("{name}\n"));
+    }
+    // Not told of what is in the record; and found anew at each start.
+    assert!(!d.inspect(&id)["Config"]["Env"].to_string().contains("CARD"));
+    assert_eq!(d.inspect(&id)["HostConfig"]["DeviceRequests"][0]["Driver"], "cdi");
+    fs::remove_file(d.dir().join("etc/cdi/vendor.yaml")).unwrap();
+    d.sh(&format!("docker start -a {id}")).fails(1, "unresolvable CDI devices vendor.com/device=card0");
+});
+
+scenario!(cdi_devices_are_listed_and_the_later_directory_counts, cdi(), |d| {
+    let spec = |value: &str, names: &[&str]| {
+        let devices: Vec<_> = names
+            .iter()
+            .map(|name| json!({"name": name, "containerEdits": {"env": [format!("WHERE={value}")]}}))
+            .collect();
+        json!({"cdiVersion": "0.5.0", "kind": "vendor.com/x", "devices": devices}).to_string()
+    };
+    describe(d, "etc/cdi/a.json", &spec("etc", &["0", "1"]));
+    describe(d, "etc/cdi/bad.json", "{");
+    describe(d, "later/b.json", &spec("later", &["1"]));
+    let info = d.get("/info").expect(200).json();
+    assert_eq!(info["CDISpecDirs"], json!(["/etc/cdi", "later"]));
+    let devices =
+        json!([{"Source": "cdi", "ID": "vendor.com/x=0"}, {"Source": "cdi", "ID": "vendor.com/x=1"}]);
+    assert_eq!(info["DiscoveredDevices"], devices);
+    assert!(info["Warnings"].to_string().contains("CDI: Error associated with spec file /etc/cdi/bad.json"));
+    assert_eq!(d.get("/v1.49/info").expect(200).json().get("DiscoveredDevices"), None);
+    for (name, expected) in [("vendor.com/x=0", "etc"), ("vendor.com/x=1", "later")] {
+        assert_eq!(d.sh(&format!("docker start -a {}", with(d, &[name], "echo $WHERE"))).ok(), expected);
+    }
+});
+
+scenario!(a_device_that_cannot_be_had_is_told_when_the_container_starts, cdi(), |d| {
+    let edits = |name: &str, edits: Value| {
+        let devices = json!([{"name": "x", "containerEdits": edits}]);
+        let spec = json!({"cdiVersion": "0.6.0", "kind": format!("vendor.com/{name}"), "devices": devices});
+        describe(d, &format!("etc/cdi/{name}.json"), &spec.to_string());
+        refused(d, json!({"Driver": "cdi", "DeviceIDs": [format!("vendor.com/{name}=x")]}))
+    };
+    let failed = "CDI device injection failed: ";
+    let unknown = refused(d, json!({"Driver": "cdi", "DeviceIDs": ["vendor.com/a=b", "x"]}));
+    assert_eq!(unknown, format!("{failed}unresolvable CDI devices vendor.com/a=b, x"));
+    assert_eq!(refused(d, json!({"Driver": "cdi", "Count": 1})), "unexpected count in CDI device request");
+    let missing = edits("missing", json!({"deviceNodes": [{"path": "/dev/none"}]}));
+    let reason =
+        "failed to inject devices: failed to stat CDI host device \"/dev/none\": no such file or directory";
+    assert_eq!(missing, format!("{failed}{reason}"));
+    let hook = edits("hook", json!({"hooks": [{"hookName": "poststop", "path": "/bin/true"}]}));
+    assert!(hook.contains("runs no poststop hooks"), "{hook}");
+    let driver = refused(d, json!({"Driver": "fpga", "Capabilities": [["a", "b"], ["c"]]}));
+    assert_eq!(driver, "could not select device driver \"fpga\" with capabilities: [[a b] [c]]");
+    // A hook that fails ends the start, and nothing is left of it.
+    let spec = json!({"cdiVersion": "0.6.0", "kind": "vendor.com/failing", "devices": [
+        {"name": "x", "containerEdits": {"hooks": [{"hookName": "createRuntime", "path": "/bin/false"}]}}]});
+    describe(d, "etc/cdi/failing.json", &spec.to_string());
+    let id = with(d, &["vendor.com/failing=x"], "true");
+    let response = d.post(&format!("/containers/{id}/start"), &Value::Null);
+    assert!(response.status() >= 400 && response.text().contains("hook"), "{}", response.text());
+    eventually("it has not started", || d.inspect(&id)["State"]["Running"] == json!(false));
+});
+
+scenario!(no_gpu_is_told_when_the_container_starts, |d| {
+    let failed = d.sh("docker run --gpus all --name box busybox true");
+    failed.fails(125, "could not select device driver \"\" with capabilities: [[gpu]]");
+    assert_eq!(d.status("box"), "created");
+});
+
+// A link of the image must not turn a mount of the specification against the host.
+scenario!(cdi_paths_stay_in_the_container, cdi(), |d| {
+    let spec = json!({"cdiVersion": "0.6.0", "kind": "vendor.com/x", "devices": [{"name": "x", "containerEdits": {
+        "mounts": [{"hostPath": "/etc/hostname", "containerPath": "/link/planted", "options": ["bind", "ro"]}]}}]});
+    describe(d, "etc/cdi/x.json", &spec.to_string());
+    let image = crate::harness::images::busybox()
+        .layer(crate::harness::images::Layer::new().symlink("link", &d.dir().display().to_string()))
+        .named("linking:latest");
+    d.load(image.docker_archive());
+    let id = d.create(json!({
+        "Image": "linking", "Cmd": ["cat", "/link/planted"],
+        "HostConfig": {"DeviceRequests": [{"Driver": "cdi", "DeviceIDs": ["vendor.com/x=x"]}]},
+    }));
+    assert_eq!(d.sh(&format!("docker start -a {id}")).ok(), d.sh("cat /etc/hostname").ok());
+    assert!(!d.dir().join("planted").exists());
+});
