@@ -10,6 +10,8 @@ use nix::libc;
 /// Names the process to whoever runs the suite as [`dump`].
 pub const PROCESS: &str = "COMPAT_SECCOMP_PROCESS";
 
+/// `PTRACE_SECCOMP_GET_FILTER` (linux/ptrace.h).
+const GET_FILTER: libc::c_uint = 0x420c;
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
 /// The bit that marks calls of the x32 interface.
@@ -33,7 +35,7 @@ impl Call {
             8 | 12 => 0,
             _ => {
                 let argument = self.arguments[(offset as usize - 16) / 8];
-                if (offset - 16) % 8 == 0 { argument as u32 } else { (argument >> 32) as u32 }
+                if offset.is_multiple_of(8) { argument as u32 } else { (argument >> 32) as u32 }
             }
         }
     }
@@ -86,12 +88,12 @@ fn programs(process: i32) -> io::Result<Vec<Program>> {
     unsafe {
         loop {
             let index = programs.len();
-            let count = libc::ptrace(libc::PTRACE_SECCOMP_GET_FILTER, process, index, nothing);
+            let count = libc::ptrace(GET_FILTER, process, index, nothing);
             if count < 0 {
                 break;
             }
             let mut program = vec![libc::sock_filter { code: 0, jt: 0, jf: 0, k: 0 }; count as usize];
-            check(libc::ptrace(libc::PTRACE_SECCOMP_GET_FILTER, process, index, program.as_mut_ptr()))?;
+            check(libc::ptrace(GET_FILTER, process, index, program.as_mut_ptr()))?;
             programs.push(program);
         }
         libc::ptrace(libc::PTRACE_DETACH, process, nothing, nothing);

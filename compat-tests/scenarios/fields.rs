@@ -741,6 +741,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("ContainerUpdate.NanoCpus", "limits_change_while_a_container_runs_and_stay_after_a_restart"),
     ("HostConfig.IOMaximumBandwidth", "what_only_windows_can_do_is_refused"),
     ("HostConfig.IOMaximumIOps", "what_only_windows_can_do_is_refused"),
+    ("HostConfig.DeviceRequests*", "a_cdi_device_brings_all_that_its_file_says"),
+    ("HostConfig.Mounts.ImageOptions*", "an_image_is_shown_for_reading_while_the_container_runs"),
     ("ContainerExec.AttachStdin", "exec_joins_a_running_container"),
     ("ContainerExec.DetachKeys", "detach_keys_leave_an_exec_running"),
     ("ExecStart.Detach", "a_detached_exec_is_inspected_until_it_ends"),
@@ -782,8 +784,6 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 
 /// Fields that are refused or without effect until something else is there.
 const TO_COME: &[(&str, &str)] = &[
-    ("HostConfig.DeviceRequests*", "refused at the start: no driver"),
-    ("HostConfig.Mounts.ImageOptions*", "refused: image mounts"),
     ("HostConfig.UsernsMode", "refused but for `host`: the daemon has no user namespaces"),
     ("NetworkingConfig.EndpointsConfig.Aliases", "kept; needs the DNS server of user-defined networks"),
 ];
