@@ -13,6 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use slipway::base::digest::Digest;
+use slipway::base::id_map::IdMaps;
 use slipway::snapshot::decompress::{Compression, reader};
 use slipway::snapshot::{ChainId, Durability, MountOptions, Snapshots, Writable, unmount};
 
@@ -57,7 +58,7 @@ fn inflate(layer: &Path) -> Outcome {
 }
 
 fn apply(root: &Path, layers: &[&str]) -> Outcome {
-    let snapshots = Snapshots::open(root)?;
+    let snapshots = Snapshots::open(root, &IdMaps::default())?;
     let start = Instant::now();
     let chains = std::thread::scope(|scope| {
         let running: Vec<_> =
@@ -91,7 +92,7 @@ fn apply_one(snapshots: &Snapshots, layer: &Path) -> Result<ChainId, Box<dyn Err
 }
 
 fn mounts(root: &Path, layers: usize, count: usize) -> Outcome {
-    let snapshots = Snapshots::open(root)?;
+    let snapshots = Snapshots::open(root, &IdMaps::default())?;
     let chains: Vec<ChainId> = (0..layers).map(|n| ChainId::base(Digest::of(&n.to_le_bytes()))).collect();
     for chain in &chains {
         let mut writer = snapshots.begin(chain, &[])?;

@@ -45,9 +45,6 @@ impl Daemon {
     /// Starts the engine and waits until it answers; loads busybox if asked.
     pub fn start(scenario: &str, setup: Setup) -> Self {
         let mut daemon = Self::prepare(scenario, setup);
-        if !daemon.setup.names.is_empty() {
-            Etc::make(&daemon, &daemon.setup.names);
-        }
         daemon.launch(&[]);
         daemon.wait_until_up();
         if daemon.setup.image == Image::Busybox {
@@ -62,7 +59,11 @@ impl Daemon {
         let sandbox = Sandbox::new();
         let proxy = Proxy::start(&sandbox.dir().join("docker.sock"), sandbox.dir().join("engine.sock"));
         let record = Record::new(scenario, sandbox.dir());
-        Self { proxy, process: Mutex::default(), setup, record, baseline: None, sandbox }
+        let daemon = Self { proxy, process: Mutex::default(), setup, record, baseline: None, sandbox };
+        if !daemon.setup.names.is_empty() || !daemon.setup.etc.is_empty() {
+            Etc::make(&daemon, &daemon.setup);
+        }
+        daemon
     }
 
     /// The engine's command line, to be run inside the sandbox.

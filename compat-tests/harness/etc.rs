@@ -1,24 +1,33 @@
 //! An `/etc` of the sandbox's own, for scenarios about what engines read there: names and certificates.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write;
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use super::daemon::Daemon;
+use super::scenario::Setup;
 
 /// A copy of the host's `/etc`, mounted over it in the sandbox.
 pub struct Etc(PathBuf);
 
 impl Etc {
     /// Made before the engine starts: Go reads names and how to find them at most every five seconds.
-    pub fn make(daemon: &Daemon, names: &[(String, String)]) {
+    pub fn make(daemon: &Daemon, setup: &Setup) {
         let mut command = daemon.sandbox().command("sh");
         command.args(["-c", "cp -a /etc etc && mount --bind etc /etc"]).stdin(Stdio::null());
         assert!(command.status().unwrap().success());
         let Self(dir) = Self::of(daemon);
         let _ = fs::remove_dir_all(dir.join("docker/certs.d"));
-        let hosts: String = names.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
+        for (file, line) in &setup.etc {
+            let mut file = File::options().create(true).append(true).open(dir.join(file)).unwrap();
+            writeln!(file, "{line}").unwrap();
+        }
+        if setup.names.is_empty() {
+            return;
+        }
+        let hosts: String = setup.names.iter().map(|(address, name)| format!("{address} {name}\n")).collect();
         fs::write(dir.join("hosts"), format!("127.0.0.1 localhost\n{hosts}")).unwrap();
         fs::write(dir.join("nsswitch.conf"), "hosts: files dns\n").unwrap();
         fs::write(dir.join("resolv.conf"), "nameserver 127.0.0.53\n").unwrap();

@@ -16,6 +16,8 @@ pub struct Setup {
     pub file: Option<Value>,
     /// Names in an `/etc/hosts` of the sandbox's own, each after its address; none for the host's `/etc`.
     pub names: Vec<(String, String)>,
+    /// Lines that the files of an `/etc` of the sandbox's own have more than the host's.
+    pub etc: Vec<(String, String)>,
 }
 
 /// Whether the engine has an image at the start.
@@ -59,6 +61,12 @@ impl Setup {
     pub fn names(self, names: &[(&str, &str)]) -> Self {
         let names = names.iter().map(|&(address, name)| (address.to_owned(), name.to_owned()));
         Self { names: names.collect(), ..self }
+    }
+
+    /// An [`Etc`](super::etc::Etc) of the sandbox's own, to whose files these lines are added.
+    pub fn etc(self, lines: &[(&str, &str)]) -> Self {
+        let etc = lines.iter().map(|&(file, line)| (file.to_owned(), line.to_owned()));
+        Self { etc: etc.collect(), ..self }
     }
 
     pub fn file(self, file: Value) -> Self {

@@ -28,6 +28,7 @@ mod security;
 mod server;
 mod session;
 mod tls_registry;
+mod userns;
 mod versions;
 mod volumes;
 mod wait;

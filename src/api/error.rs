@@ -284,6 +284,7 @@ impl From<NetworkError> for ApiError {
             NetworkError::NameInUse(_)
             | NetworkError::PruneRunning
             | NetworkError::NoSuchSandbox(_)
+            | NetworkError::ForeignUsers(_)
             | NetworkError::AlreadyConnected(_) => StatusCode::CONFLICT,
             NetworkError::Predefined(_)
             | NetworkError::RemovePredefined(_)

@@ -6,6 +6,7 @@ pub mod digest;
 pub mod durable;
 pub mod host;
 pub mod id;
+pub mod id_map;
 pub mod sys;
 #[cfg(test)]
 pub mod testing;

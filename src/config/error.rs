@@ -66,6 +66,8 @@ pub enum ConfigError {
          --iptables to true"
     )]
     IsolationWithoutFirewall,
+    #[error(transparent)]
+    Remap(#[from] super::InvalidRemap),
     #[error("{option} is not supported: {reason}")]
     Unsupported { option: &'static str, reason: &'static str },
 }

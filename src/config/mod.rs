@@ -11,6 +11,7 @@ mod flags;
 mod live;
 mod options;
 mod read;
+mod remap;
 mod values;
 
 use std::collections::BTreeMap;
@@ -19,7 +20,10 @@ use std::path::{Path, PathBuf};
 
 pub use error::ConfigError;
 pub use live::Live;
+pub use remap::{DEFAULT_USER, InvalidRemap, Name, Remap};
 pub use values::{AddressPool, Cidr, Listen, RuntimeConfig, Ulimit};
+
+use crate::base::id_map::IdMaps;
 
 /// The file that is read if none is named; it need not be there.
 pub const DEFAULT_FILE: &str = "/etc/docker/daemon.json";
@@ -151,6 +155,10 @@ pub struct Config {
     pub oom_score_adjust: Option<i32>,
     /// Where files describe devices (CDI), the later before the earlier; none if that is turned off.
     pub cdi_spec_dirs: Vec<PathBuf>,
+    /// Whose ids containers get, as `--userns-remap` names them.
+    pub userns_remap: Option<Remap>,
+    /// What that means on this host: filled in when the daemon starts. Every id for itself without it.
+    pub ids: IdMaps,
     live: live::Slot,
 }
 
@@ -274,7 +282,7 @@ mod tests {
             (&["--exec-opt=native.cgroupdriver"], "", "must be formatted 'opt=value'"),
             (&["--bridge=b", "--bip=10.0.0.1/8"], "", "mutually exclusive options"),
             (&["--icc=false", "--iptables=false"], "", "You specified --iptables=false with --icc=false"),
-            (&["--userns-remap=default"], "", "userns-remap is not supported"),
+            (&["--userns-remap=a:b:c"], "", "invalid user/group specification in --userns-remap: \"a:b:c\""),
         ] {
             let error = started(flags, file).err().unwrap().to_string();
             assert!(error.contains(text), "{error}");

@@ -212,7 +212,7 @@ pub static OPTIONS: &[Spec] = &[
     used("tlsverify", "tlsverify", Bool, "Use TLS and verify the remote"),
     used("userland-proxy", "userland-proxy", Bool, "Serve published ports on the host's loopback"),
     ignored("userland-proxy-path", "userland-proxy-path", Text, NO_PROXY_PROCESS),
-    refused("userns-remap", "userns-remap", Text, "user namespaces are not supported yet"),
+    used("userns-remap", "userns-remap", Text, "User/Group setting for user namespaces"),
     // Keys without a flag.
     ignored("", "builder", Structure, "the builder has its own settings"),
     ignored("", "default-init", Text, "the engine's own binary is the init process"),

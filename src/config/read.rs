@@ -10,6 +10,7 @@ use super::live::{Live, Slot};
 use super::options::{self, Raw};
 use super::values::{AddressPool, Cidr, Listen, RuntimeConfig, Ulimit};
 use super::{BridgeConfig, CgroupDriver, Clients, Config, ConfigError, LogFormat, Tls, file};
+use crate::base::id_map::IdMaps;
 use crate::base::units::binary_size;
 
 const DATA_ROOT: &str = "/var/lib/slipway";
@@ -60,6 +61,8 @@ pub fn config(raw: &Raw) -> Result<Config, ConfigError> {
         default_cgroupns_mode: cgroupns_mode(raw)?,
         oom_score_adjust: integer(raw, "oom-score-adjust")?.map(|n| n.clamp(-1000, 1000) as i32),
         cdi_spec_dirs: cdi_spec_dirs(raw)?,
+        userns_remap: text(raw, "userns-remap")?.map(|text| text.parse()).transpose()?,
+        ids: IdMaps::default(),
         live: Slot::new(live(raw)?),
     };
     Ok(config)

@@ -75,6 +75,7 @@ fn device(host: &Path, inside: &str, access: &str) -> io::Result<Option<HostDevi
         () => return Ok(None),
     };
     Ok(Some(HostDevice {
+        source: host.to_string_lossy().into_owned(),
         path: inside.to_owned(),
         kind,
         major: nix::sys::stat::major(meta.rdev()),

@@ -50,7 +50,7 @@ pub(super) async fn run(
     let edits = device_requests::edits(&parts, &record, &runtime).await?;
     let spec = oci_spec::build(&request::spec_input(&parts, &record, &sandbox, &mounted, edits)?)
         .map_err(|error| failed(&error, StartFailure::BadRequest))?;
-    let spec = mount_points::settle(spec, mounted.rootfs).await?;
+    let spec = mount_points::settle(spec, mounted.rootfs, &parts.config.ids).await?;
     let launch = LaunchSpec {
         id: record.id.clone(),
         dir: parts.paths.run(&record.id),

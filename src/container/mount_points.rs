@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ::oci_spec::runtime::{Mount, Spec};
 
 use super::error::{ContainerError, StartFailure};
+use crate::base::id_map::IdMaps;
 use crate::base::sys::mount_point::{Kind, place};
 use crate::base::sys::root_fs::Root;
 use crate::runtime::LaunchError;
@@ -17,13 +18,14 @@ const FIXED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
 /// Gives each mount of `spec` a destination without links, and makes what is missing in the root that is mounted at
 /// `rootfs`.
-pub(super) async fn settle(spec: Spec, rootfs: PathBuf) -> Result<Spec, ContainerError> {
-    let settled = tokio::task::spawn_blocking(move || settle_all(spec, &rootfs));
+pub(super) async fn settle(spec: Spec, rootfs: PathBuf, ids: &IdMaps) -> Result<Spec, ContainerError> {
+    let ids = ids.clone();
+    let settled = tokio::task::spawn_blocking(move || settle_all(spec, &rootfs, &ids));
     settled.await.unwrap_or_else(|_| Err(refused("the mount worker ended early".to_owned())))
 }
 
-fn settle_all(mut spec: Spec, rootfs: &Path) -> Result<Spec, ContainerError> {
-    let root = Root::open(rootfs).map_err(|error| refused(error.to_string()))?;
+fn settle_all(mut spec: Spec, rootfs: &Path, ids: &IdMaps) -> Result<Spec, ContainerError> {
+    let root = Root::open(rootfs).map_err(|error| refused(error.to_string()))?.with_ids(ids);
     let mut covered = Vec::new();
     for mount in spec.mounts_mut().iter_mut().flatten() {
         let destination = settle_one(&root, mount, &covered).map_err(|error| unusable(mount, &error))?;

@@ -14,6 +14,7 @@ use super::parts::Parts;
 use super::record::{MountPoint, Record};
 use super::state::Volumes;
 use super::subpaths;
+use crate::base::id_map::Owner;
 use crate::snapshot::{self, Durability, MountOptions, SnapshotError, Writable};
 
 /// A mounted root and what is mounted over it.
@@ -32,7 +33,7 @@ pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<
     let mounted = tokio::task::spawn_blocking(move || {
         parts.images.unpack_chain(&record.image, &record.chain).map_err(failed)?;
         let rootfs = mount_root(&parts, &record).map_err(failed)?;
-        make_working_dir(&record, &rootfs).map_err(failed)?;
+        make_working_dir(&parts, &record, &rootfs).map_err(failed)?;
         super::shm::mount(&parts, &record).map_err(failed)?;
         Ok::<_, ContainerError>(rootfs)
     });
@@ -41,12 +42,12 @@ pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<
 }
 
 /// A working directory that the image lacks is made, inside the root whatever links the image holds.
-fn make_working_dir(record: &Record, rootfs: &Path) -> io::Result<()> {
+fn make_working_dir(parts: &Parts, record: &Record, rootfs: &Path) -> io::Result<()> {
     let dir = record.config.working_dir.as_str();
     if matches!(dir, "" | "/") {
         return Ok(());
     }
-    let root = crate::base::sys::root_fs::Root::open(rootfs)?;
+    let root = crate::base::sys::root_fs::Root::open(rootfs)?.with_ids(&parts.config.ids);
     match root.dir(Path::new(dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             root.create_dirs(Path::new(dir), 0o755).map(drop)
@@ -94,7 +95,7 @@ fn mount_at(
 async fn source(parts: &Arc<Parts>, record: &Arc<Record>, number: usize) -> Result<PathBuf, ContainerError> {
     let point = &record.mounts[number];
     match point.kind {
-        MountType::Bind => bind_source(record, point).await,
+        MountType::Bind => bind_source(parts, record, point).await,
         MountType::Volume => {
             let whole = super::volumes::mount(parts, record, point).await?;
             if point.subpath.is_empty() {
@@ -115,13 +116,13 @@ async fn source(parts: &Arc<Parts>, record: &Arc<Record>, number: usize) -> Resu
 }
 
 /// dockerd makes missing sources of the short form at each start, of the long one only where that is asked for.
-async fn bind_source(record: &Record, point: &MountPoint) -> Result<PathBuf, ContainerError> {
+async fn bind_source(parts: &Parts, record: &Record, point: &MountPoint) -> Result<PathBuf, ContainerError> {
     let long = record.host_config.mounts.iter().find(|mount| clean(&mount.target) == point.destination);
     let wanted = |mount: &Mount| mount.bind_options.as_ref().is_some_and(|options| options.create_mountpoint);
     let make = long.is_none_or(wanted);
-    let (id, source) = (record.id.clone(), point.source.clone());
+    let (id, source, owner) = (record.id.clone(), point.source.clone(), parts.config.ids.root());
     let ready = tokio::task::spawn_blocking(move || match source.try_exists() {
-        Ok(false) if make => fs::create_dir_all(&source).map(|()| source),
+        Ok(false) if make => make_dirs(&source, owner).map(|()| source),
         Ok(false) => Err(io::ErrorKind::NotFound.into()),
         // What cannot be looked at is the runtime's to complain about.
         Ok(true) | Err(_) => Ok(source),
@@ -133,6 +134,21 @@ async fn bind_source(record: &Record, point: &MountPoint) -> Result<PathBuf, Con
             Err(ContainerError::bad_request(&format!("invalid mount config for type \"bind\": {problem}")))
         }
         made => made.map_err(|source| ContainerError::Io { id, doing: "making a bind source", source }),
+    }
+}
+
+/// Makes a directory and those on the way to it that are missing, for `owner`.
+fn make_dirs(path: &Path, owner: Owner) -> io::Result<()> {
+    match fs::create_dir(path) {
+        Ok(()) => std::os::unix::fs::chown(path, Some(owner.uid), Some(owner.gid)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => match path.parent() {
+            Some(parent) if error.kind() == io::ErrorKind::NotFound => {
+                make_dirs(parent, owner)?;
+                make_dirs(path, owner)
+            }
+            _ => Err(error),
+        },
     }
 }
 

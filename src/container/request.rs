@@ -17,7 +17,7 @@ use crate::config::{CgroupDriver, Config};
 use crate::logs::attributes::Subject;
 use crate::logs::options::{self as log_options, LogTarget};
 use crate::network::{
-    DnsOptions, EndpointRequest, HostPorts, NetworkMode, PortRequest, Sandbox, SandboxRequest,
+    DnsOptions, EndpointRequest, HostPorts, NetworkMode, PortRequest, Sandbox, SandboxRequest, UserNamespace,
 };
 use crate::runtime::LogMode;
 
@@ -62,6 +62,8 @@ pub(super) fn spec_input<'a>(
         user: user(record, &mounted.rootfs)?,
         rootfs: mounted.rootfs.clone(),
         netns: sandbox.netns.as_deref(),
+        userns: sandbox.userns.as_deref(),
+        ids: &parts.config.ids,
         shared: shared(parts, record)?,
         shm: super::shm::source(parts, record)?,
         mounts: mounted.mounts.clone(),
@@ -79,6 +81,27 @@ fn user(record: &Record, rootfs: &std::path::Path) -> Result<ResolvedUser, Conta
     let groups = record.host_config.group_add.as_deref().unwrap_or_default();
     let accounts = Accounts::read(rootfs);
     accounts.resolve(&record.config.user, groups).map_err(|error| bad(error.to_string()))
+}
+
+/// Whose namespace the container's network is made in: to share a container's namespaces, its user namespace must be
+/// shared too.
+fn user_namespace(parts: &Parts, record: &Record) -> Result<UserNamespace, ContainerError> {
+    let ids = parts.config.ids.clone();
+    if ids.is_identity() || record.host_config.userns_mode == "host" {
+        return Ok(UserNamespace::Host);
+    }
+    // The last one counts, as for dockerd.
+    let Some((kind, shared)) = shared(parts, record)?.pop_last() else {
+        return Ok(UserNamespace::Own(ids));
+    };
+    let path = shared.with_file_name("user");
+    if std::fs::read_link(&path).ok() == std::fs::read_link("/proc/self/ns/user").ok() {
+        return Err(bad(format!(
+            "cannot join the {kind} namespace of a container that is in the host's user namespace: run this container \
+             with --userns=host too"
+        )));
+    }
+    Ok(UserNamespace::Of { path, ids })
 }
 
 /// Namespaces of other containers, by way of their first process.
@@ -135,6 +158,7 @@ pub(super) fn sandbox(parts: &Parts, record: &Record) -> Result<SandboxRequest, 
         name: record.plain_name().to_owned(),
         hostname: record.config.hostname.clone(),
         domainname: record.config.domainname.clone(),
+        user: user_namespace(parts, record)?,
         mode: if record.config.network_disabled { NetworkMode::None } else { mode },
         endpoints: record.endpoints.iter().map(endpoint).collect(),
         ports: ports(record)?,

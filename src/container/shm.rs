@@ -28,7 +28,9 @@ pub(super) fn mount(parts: &Parts, record: &Record) -> io::Result<()> {
     fs::create_dir_all(&target)?;
     // A start that was cut off may have left it mounted.
     mount::unmount_if_mounted(&target, mount::Unmount::Lazy)?;
-    let options = format!("mode=1777,size={}", record.host_config.shm_size);
+    let owner = parts.config.ids.root();
+    let size = record.host_config.shm_size;
+    let options = format!("mode=1777,size={size},uid={},gid={}", owner.uid, owner.gid);
     mount::tmpfs("shm", &target, MountFlags::NOEXEC | MountFlags::NOSUID | MountFlags::NODEV, &options)
 }
 

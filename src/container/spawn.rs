@@ -28,8 +28,8 @@ const QUEUE: usize = 32;
 /// Makes a new container: durable first, then visible, then reported. Its name is reserved already.
 pub async fn create(parts: &Arc<Parts>, record: Record) -> io::Result<Handle> {
     let dir = parts.paths.container(&record.id);
-    let written = record.clone();
-    tokio::task::spawn_blocking(move || write(&dir, &written)).await??;
+    let (written, group) = (record.clone(), parts.config.ids.root().gid);
+    tokio::task::spawn_blocking(move || write(&dir, &written, group)).await??;
     crash_point!("container-created");
     let record = Arc::new(record);
     let handle = spawn(parts, Published::at_rest(record.clone(), State::default()), Start::Fresh);
@@ -37,10 +37,10 @@ pub async fn create(parts: &Arc<Parts>, record: Record) -> io::Result<Handle> {
     Ok(handle)
 }
 
-fn write(dir: &Path, record: &Record) -> io::Result<()> {
+fn write(dir: &Path, record: &Record, group: u32) -> io::Result<()> {
     let building = durable::building(dir)?;
     fs::create_dir(&building)?;
-    set_mode(&building)?;
+    set_mode(&building, group)?;
     storage::write_record(&building, record)?;
     crash_point!("container-written");
     durable::publish_dir(dir)?;
@@ -50,9 +50,11 @@ fn write(dir: &Path, record: &Record) -> io::Result<()> {
     }
 }
 
-/// Nobody but root may look into containers (CVE-2021-41091).
-fn set_mode(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
+/// Nobody but root may look into containers (CVE-2021-41091); a container's own root, if it is another user, may look
+/// up the files in it that are mounted in the container.
+fn set_mode(dir: &Path, group: u32) -> io::Result<()> {
+    use std::os::unix::fs::{PermissionsExt, chown};
+    chown(dir, None, Some(group))?;
     fs::set_permissions(dir, fs::Permissions::from_mode(0o710))
 }
 

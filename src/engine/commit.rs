@@ -80,7 +80,9 @@ impl Engine {
         let made = tokio::task::spawn_blocking(move || {
             images.commit(&request, |sink| {
                 let Some(dir) = open(&upper)? else { return empty(sink) };
-                pack(&dir, Marks::Convert, |path, stat| is_left_behind(&upper, path, stat), sink).map(drop)
+                let ids = images.snapshots().ids();
+                pack(&dir, Marks::Convert, ids, |path, stat| is_left_behind(&upper, path, stat), sink)
+                    .map(drop)
             })
         });
         let id = made.await.map_err(|_| ImageError::Worker)??;

@@ -187,6 +187,7 @@ impl Engine {
             runtime: live.default_runtime.clone(),
             runtimes: built_in.into_iter().chain(live.runtimes.keys().cloned()).collect(),
             systemd_cgroup: config.cgroup_driver == crate::config::CgroupDriver::Systemd,
+            remapped: !config.ids.is_identity(),
         }
     }
 }

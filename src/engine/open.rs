@@ -21,10 +21,15 @@ impl Engine {
         let id = identity::read_or_create(&config.data_root).map_err(OpenError::Identity)?;
         let events = EventBus::default();
         let registry = Registry::new(registry_settings(&config));
-        let images =
-            Images::open(&config.data_root, registry.clone(), image_settings(&config), events.clone())?;
+        let images = Images::open(
+            &config.data_root,
+            &config.ids,
+            registry.clone(),
+            image_settings(&config),
+            events.clone(),
+        )?;
         let networks = Networks::open(network::Options::of(&config), events.clone())?;
-        let volumes = Arc::new(Volumes::open(&config.data_root, events.clone())?);
+        let volumes = Arc::new(Volumes::open(&config.data_root, config.ids.root(), events.clone())?);
         let containers = Arc::new(Containers::default());
         let host = Host::detect();
         let paths = Paths { data_root: config.data_root.clone(), exec_root: config.exec_root.clone() };

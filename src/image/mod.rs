@@ -31,6 +31,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::base::digest::Digest;
+use crate::base::id_map::IdMaps;
 use crate::content::{ContentError, Contents};
 use crate::events::EventBus;
 use crate::registry::manifest::Descriptor;
@@ -70,9 +71,11 @@ pub struct Images {
 
 impl Images {
     /// Opens what is under the data root (`content`, `layers`, `images.redb`) and rebuilds the index. An image
-    /// whose documents cannot be read is listed without them and does not keep the engine from starting.
+    /// whose documents cannot be read is listed without them and does not keep the engine from starting. `ids` are those
+    /// that the files of containers belong to.
     pub fn open(
         data_root: &Path,
+        ids: &IdMaps,
         registry: Arc<Registry>,
         settings: ImageSettings,
         events: EventBus,
@@ -84,7 +87,7 @@ impl Images {
         };
         create(data_root)?;
         let contents = Arc::new(Contents::open(&data_root.join("content"))?);
-        let snapshots = Arc::new(Snapshots::open(&data_root.join("layers"))?);
+        let snapshots = Arc::new(Snapshots::open(&data_root.join("layers"), ids)?);
         let database = Database::open(&data_root.join("images.redb"))?;
         let state = rebuild(&contents, &snapshots, &database)?;
         Ok(Arc::new(Self {

@@ -13,19 +13,24 @@ use std::sync::Arc;
 use super::files::{Files, Reach};
 use super::plan::{Plan, Planned};
 use super::{
-    Attached, Inner, NetworkError, NetworkMode, PublishError, Sandbox, SandboxRequest, link, plan, publish,
+    Attached, Inner, NetworkError, NetworkMode, PublishError, Sandbox, SandboxRequest, UserNamespace, link,
+    plan, publish,
 };
 use crate::base::id::{ContainerId, EndpointId};
 use crate::base::sys::netlink::{Family, Socket};
 use crate::base::sys::netns;
+use crate::base::sys::userns::Of;
 use crate::crash_point;
 use crate::events::{Event, Subject};
+
+/// What the name of a user namespace has more than that of its network namespace.
+pub(super) const USERNS: &str = "-user";
 
 impl Inner {
     /// Gives a container its network; when it fails nothing of it is left.
     pub(super) fn connect(&self, request: SandboxRequest) -> Result<Sandbox, NetworkError> {
         if let NetworkMode::Container(target) = &request.mode {
-            return self.join(target);
+            return self.join(target, &request.user);
         }
         let plan = self.plan(&request)?;
         self.announce(&request, &plan.sandbox)?;
@@ -71,11 +76,11 @@ impl Inner {
 
     fn make(&self, request: &SandboxRequest, plan: &Plan<'_>) -> Result<(), NetworkError> {
         if let Some(path) = &plan.sandbox.netns {
-            self.new_netns(path, plan).or_else(|_| {
+            self.new_netns(path, &request.user, plan).or_else(|_| {
                 // Somebody may have removed a bridge that was in order before: look again, once.
                 plan.endpoints.iter().for_each(|e| self.doubt_bridge(&e.network.id));
                 self.unmake(&request.container, &plan.sandbox);
-                self.new_netns(path, plan)
+                self.new_netns(path, &request.user, plan)
             })?;
         }
         crash_point!("network-netns-made");
@@ -110,19 +115,25 @@ impl Inner {
         let withdrawn = self.withdraw(&plan::publications(sandbox));
         withdrawn.unwrap_or_else(|error| warn(container, "published ports", &error));
         crash_point!("network-ports-closed");
-        let removed = netns::remove(&self.netns_path(container));
+        let removed = netns::remove(&self.netns_path(container))
+            .and_then(|()| netns::remove(&self.userns_path(container)));
         removed.unwrap_or_else(|error| warn(container, "network namespace", &error));
     }
 
     /// The namespace of another container, which stays its owner.
-    fn join(&self, target: &str) -> Result<Sandbox, NetworkError> {
+    fn join(&self, target: &str, user: &UserNamespace) -> Result<Sandbox, NetworkError> {
         let state = self.state();
         let found = state.attached.iter().find(|(id, a)| id.as_str() == target || a.name == target);
         let (_, owner) = found.ok_or_else(|| NetworkError::NoSuchSandbox(target.to_owned()))?;
-        Ok(Sandbox { netns: owner.sandbox.netns.clone(), ..Sandbox::default() })
+        let userns = match (user, &owner.sandbox.userns) {
+            (UserNamespace::Host, _) => None,
+            (_, Some(path)) => Some(path.clone()),
+            (_, None) => return Err(NetworkError::ForeignUsers(target.to_owned())),
+        };
+        Ok(Sandbox { netns: owner.sandbox.netns.clone(), userns, ..Sandbox::default() })
     }
 
-    fn new_netns(&self, path: &Path, plan: &Plan<'_>) -> Result<(), NetworkError> {
+    fn new_netns(&self, path: &Path, user: &UserNamespace, plan: &Plan<'_>) -> Result<(), NetworkError> {
         fs::create_dir_all(&self.options.netns_dir)
             .map_err(NetworkError::kernel("network namespace directory"))?;
         let mut bridges = Vec::new();
@@ -143,7 +154,15 @@ impl Inner {
             }
             inside.request(changes)
         };
-        netns::create(path, populate).map_err(NetworkError::kernel("network namespace"))
+        let of = match user {
+            UserNamespace::Host => {
+                return netns::create(path, populate).map_err(NetworkError::kernel("network namespace"));
+            }
+            UserNamespace::Own(ids) => Of::New(ids),
+            UserNamespace::Of { path, .. } => Of::Existing(path),
+        };
+        netns::create_owned(of, path, &userns_path(path), populate)
+            .map_err(NetworkError::kernel("user and network namespace"))
     }
 
     fn write_files(&self, request: &SandboxRequest, plan: &Plan<'_>) -> Result<(), NetworkError> {
@@ -161,11 +180,15 @@ impl Inner {
             dns: &request.dns.clone().or(&self.options.dns),
             reach,
         };
-        files.write(&request.dir).map_err(NetworkError::kernel("network files"))
+        files.write(&request.dir, request.user.ids().root()).map_err(NetworkError::kernel("network files"))
     }
 
     pub(super) fn netns_path(&self, container: &ContainerId) -> PathBuf {
         self.options.netns_dir.join(container.short())
+    }
+
+    pub(super) fn userns_path(&self, container: &ContainerId) -> PathBuf {
+        userns_path(&self.netns_path(container))
     }
 
     fn report(&self, action: &str, container: &ContainerId, sandbox: &Sandbox) {
@@ -184,6 +207,13 @@ impl Inner {
             );
         }
     }
+}
+
+/// Beside the network namespace that it owns.
+fn userns_path(netns: &Path) -> PathBuf {
+    let mut path = netns.as_os_str().to_owned();
+    path.push(USERNS);
+    path.into()
 }
 
 fn warn(container: &ContainerId, what: &str, error: &io::Error) {

@@ -51,6 +51,11 @@ pub enum NetworkError {
     EndpointOption(#[from] super::endpoint_options::InvalidOption),
     #[error("cannot join network of a non running container: {0}")]
     NoSuchSandbox(String),
+    #[error(
+        "cannot join the network of container {0}, which is in the host's user namespace: run this container with \
+         --userns=host too"
+    )]
+    ForeignUsers(String),
     #[error("container {0} already has a network")]
     AlreadyConnected(ContainerId),
     #[error("driver failed programming external connectivity on endpoint {name} ({endpoint}): {cause}")]

@@ -12,6 +12,7 @@ use std::path::Path;
 
 use super::options::DnsOptions;
 use crate::base::digest::Digest;
+use crate::base::id_map::Owner;
 
 /// systemd-resolved's stub, which answers on the host only; its upstream servers are in [`RESOLVED`].
 const STUB: &str = "nameserver 127.0.0.53";
@@ -45,11 +46,16 @@ pub(super) struct Files<'a> {
 }
 
 impl Files<'_> {
-    /// Writes the files into `dir`.
-    pub fn write(&self, dir: &Path) -> io::Result<()> {
+    /// Writes the files into `dir`, for `owner`: the container's root may write to them.
+    pub fn write(&self, dir: &Path, owner: Owner) -> io::Result<()> {
         overwrite(&dir.join("hostname"), &format!("{}\n", self.hostname))?;
         overwrite(&dir.join("hosts"), &self.hosts()?)?;
-        self.write_resolv(dir)
+        self.write_resolv(dir)?;
+        let files = ["hostname", "hosts", "resolv.conf"];
+        for file in files.into_iter().filter(|_| owner != Owner::ROOT) {
+            std::os::unix::fs::chown(dir.join(file), Some(owner.uid), Some(owner.gid))?;
+        }
+        Ok(())
     }
 
     fn hosts(&self) -> io::Result<String> {
@@ -241,6 +247,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::MetadataExt;
 
+    const OWNER: Owner = Owner::ROOT;
+
     fn files<'a>(dns: &'a DnsOptions, extra: &'a [(String, IpAddr)], addresses: &'a [IpAddr]) -> Files<'a> {
         Files { hostname: "web", domainname: "example.org", addresses, extra, dns, reach: Reach::V4 }
     }
@@ -288,16 +296,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dns = DnsOptions { servers: vec!["10.1.1.1".parse().unwrap()], ..DnsOptions::default() };
         let files = files(&dns, &[], &[]);
-        files.write(dir.path()).unwrap();
+        files.write(dir.path(), OWNER).unwrap();
         let path = dir.path().join("resolv.conf");
         let inode = fs::metadata(&path).unwrap().ino();
         let second = DnsOptions { servers: vec!["10.2.2.2".parse().unwrap()], ..DnsOptions::default() };
-        Files { dns: &second, ..files }.write(dir.path()).unwrap();
+        Files { dns: &second, ..files }.write(dir.path(), OWNER).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("nameserver 10.2.2.2\n"));
         assert_eq!(fs::metadata(&path).unwrap().ino(), inode);
         fs::write(&path, "edited").unwrap();
         Files { dns: &dns, hostname: "web", domainname: "", addresses: &[], extra: &[], reach: Reach::V4 }
-            .write(dir.path())
+            .write(dir.path(), OWNER)
             .unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "edited");
         assert_eq!(fs::read_to_string(dir.path().join("hostname")).unwrap(), "web\n");

@@ -48,7 +48,7 @@ pub use options::{AddressPool, BridgeOptions, DnsOptions, Labels, Options};
 pub use port::{ContainerPort, HostPorts, InvalidPort, PortBinding, PortMap, PortRequest, Protocol};
 pub use sandbox::{
     EndpointIpam, EndpointRequest, EndpointSettings, EndpointState, LiveSandbox, NetworkMode, Sandbox,
-    SandboxRequest,
+    SandboxRequest, UserNamespace,
 };
 
 use crate::base::id::{ContainerId, NetworkId};

@@ -15,7 +15,7 @@ use super::options::Labels;
 use super::publish::{self, Ephemeral, Held, PortTable, Publication, Target};
 use super::{
     EndpointRequest, EndpointSettings, EndpointState, Inner, NetworkError, NetworkMode, Sandbox,
-    SandboxRequest, State, bridge,
+    SandboxRequest, State, UserNamespace, bridge,
 };
 use crate::base::id::EndpointId;
 use crate::base::sys::netlink::{Message, Socket};
@@ -229,9 +229,12 @@ impl Plan<'_> {
     fn describe(&self, request: &SandboxRequest) -> Sandbox {
         let named = |e: &Planned| (e.network.name.clone(), e.state.clone());
         let is_bridged = self.endpoints.iter().any(Planned::has_interface);
+        let is_own = request.mode != NetworkMode::Host;
         let exposed = if is_bridged { request.exposed.as_slice() } else { &[] };
         Sandbox {
-            netns: (request.mode != NetworkMode::Host).then(|| self.inner.netns_path(&request.container)),
+            netns: is_own.then(|| self.inner.netns_path(&request.container)),
+            userns: (is_own && request.user != UserNamespace::Host)
+                .then(|| self.inner.userns_path(&request.container)),
             endpoints: self.endpoints.iter().map(named).collect(),
             ports: publish::port_map(exposed, self.publications().into_iter()),
             files: Some(request.dir.clone()),

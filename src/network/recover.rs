@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io;
 
+use super::connect::USERNS;
 use super::link::{self, Link};
 use super::{Attached, Inner, LiveSandbox, NetworkError, State, plan};
 use crate::base::sys::netlink::{Family, Socket};
@@ -38,7 +39,8 @@ impl Inner {
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with('.') && !live.contains(&name) {
+            let owner = name.strip_suffix(USERNS).unwrap_or(&name);
+            if !name.starts_with('.') && !live.contains(owner) {
                 netns::remove(&entry.path())?;
             }
         }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use super::options::{DnsOptions, Labels};
 use super::port::{ContainerPort, PortMap, PortRequest};
 use crate::base::id::{ContainerId, EndpointId, NetworkId};
+use crate::base::id_map::IdMaps;
 use crate::runtime::protocol::Relay;
 
 /// `HostConfig.NetworkMode`.
@@ -128,6 +129,28 @@ pub struct EndpointRequest {
     pub settings: EndpointSettings,
 }
 
+/// Which user namespace a container's network belongs to: what is set in it takes the capabilities of its owner.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum UserNamespace {
+    /// The host's.
+    #[default]
+    Host,
+    /// One of the container's own.
+    Own(IdMaps),
+    /// That of a container whose other namespaces it shares, at this path.
+    Of { path: PathBuf, ids: IdMaps },
+}
+
+impl UserNamespace {
+    /// Whose files the container's root can use.
+    pub(super) fn ids(&self) -> IdMaps {
+        match self {
+            Self::Host => IdMaps::default(),
+            Self::Own(ids) | Self::Of { ids, .. } => ids.clone(),
+        }
+    }
+}
+
 /// All that is needed to give a container its network.
 #[derive(Clone, Debug)]
 pub struct SandboxRequest {
@@ -137,6 +160,7 @@ pub struct SandboxRequest {
     pub hostname: String,
     pub domainname: String,
     pub mode: NetworkMode,
+    pub user: UserNamespace,
     /// Settings of the mode's own network, and further networks to join.
     pub endpoints: Vec<EndpointRequest>,
     pub ports: Vec<PortRequest>,
@@ -172,6 +196,9 @@ pub struct EndpointState {
 pub struct Sandbox {
     /// The namespace to join; `None` for the host's own.
     pub netns: Option<PathBuf>,
+    /// The user namespace to join; `None` for the host's.
+    #[serde(default)]
+    pub userns: Option<PathBuf>,
     /// By network name.
     pub endpoints: BTreeMap<String, EndpointState>,
     pub ports: PortMap,
@@ -191,6 +218,7 @@ impl Clone for Sandbox {
     fn clone(&self) -> Self {
         Self {
             netns: self.netns.clone(),
+            userns: self.userns.clone(),
             endpoints: self.endpoints.clone(),
             ports: self.ports.clone(),
             files: self.files.clone(),

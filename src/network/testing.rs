@@ -7,6 +7,7 @@ use std::process::Command;
 
 use super::{
     BridgeOptions, DnsOptions, EndpointRequest, NetworkMode, Networks, Options, PortRequest, SandboxRequest,
+    UserNamespace,
 };
 use crate::base::id::ContainerId;
 use crate::base::sys::netns;
@@ -107,6 +108,7 @@ pub(super) fn request(dir: &Path, mode: NetworkMode) -> SandboxRequest {
         hostname: "web".into(),
         domainname: String::new(),
         mode,
+        user: UserNamespace::Host,
         endpoints: Vec::<EndpointRequest>::new(),
         ports: Vec::<PortRequest>::new(),
         exposed: Vec::new(),

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp};
+use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Spec};
 use tokio::sync::watch;
 
 use super::anticipate::Anticipation;
@@ -27,6 +27,7 @@ use super::protocol::{Command, EXIT_FILE, ExitRecord, Launch, Reply, Runtime, SE
 use super::spec::LaunchSpec;
 use crate::base::durable;
 use crate::base::id::ContainerId;
+use crate::base::id_map::IdMap;
 use crate::base::sys::sealed::SealedProgram;
 use crate::base::sys::{fdpass, socket_at, spawn};
 
@@ -290,6 +291,8 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         .and_then(|linux| linux.namespaces().as_ref())
         .is_some_and(|all| all.iter().any(|ns| ns.typ() == LinuxNamespaceType::Pid && ns.path().is_none()));
     let user = spec.spec.process().as_ref().map_or(0, |process| process.user().uid());
+    let rlimits =
+        spec.spec.process().as_ref().and_then(|process| process.rlimits().clone()).unwrap_or_default();
     let terminal = spec.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let cgroups_path = linux.and_then(|linux| linux.cgroups_path().clone());
     let (streams, clients) =
@@ -306,12 +309,22 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         systemd_cgroup: spec.systemd_cgroup,
         cgroups_path,
         own_pid_namespace,
-        user,
+        // One that the namespace lacks is the runtime's to complain about.
+        user: users_of(&spec.spec).to_host(user).unwrap_or(user),
+        in_user_namespace: users_of(&spec.spec) != IdMap::default(),
+        rlimits,
         capabilities: confinement.capabilities,
         resources: confinement.resources,
         attachments: streams,
     };
     (launch, clients)
+}
+
+/// The user ids of a specification's user namespace; none without one.
+fn users_of(spec: &Spec) -> IdMap {
+    let mappings = spec.linux().as_ref().and_then(|linux| linux.uid_mappings().as_ref());
+    let ranges = mappings.into_iter().flatten().map(|range| (range.host_id(), range.size()));
+    IdMap::of(&ranges.collect::<Vec<_>>()).unwrap_or_default()
 }
 
 fn missing_is_fine(outcome: io::Result<()>) -> io::Result<()> {

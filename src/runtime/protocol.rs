@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxResources, Process};
+use oci_spec::runtime::{LinuxCapabilities, LinuxResources, PosixRlimit, Process};
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{ContainerId, ExecId};
@@ -98,6 +98,12 @@ pub struct Launch {
     /// The user of the container's first process, as the host numbers it: owner of its streams.
     #[serde(default)]
     pub user: u32,
+    /// Whether it has ids of its own, so that it may use nothing of the shim's groups and raise no limit itself.
+    #[serde(default)]
+    pub in_user_namespace: bool,
+    /// Its limits on what each process may use; the runtime sets them.
+    #[serde(default)]
+    pub rlimits: Vec<PosixRlimit>,
     /// What its process keeps, where the shim sees to that and not the runtime.
     #[serde(default)]
     pub capabilities: Option<LinuxCapabilities>,

@@ -35,6 +35,14 @@ pub enum StartError {
     #[error("could not load X509 key pair: {0}")]
     KeyPair(String),
     #[error(transparent)]
+    Remap(#[from] super::remap::RemapError),
+    #[error(
+        "a subdirectory in your graphroot path ({}) restricts access to the remapped root uid/gid; please fix by allowing \
+         'o+x' permissions on existing directories",
+        .0.display()
+    )]
+    HiddenRoot(PathBuf),
+    #[error(transparent)]
     Tls(#[from] rustls::Error),
     #[error(transparent)]
     Engine(#[from] OpenError),

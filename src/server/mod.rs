@@ -10,6 +10,7 @@ mod listen;
 mod logging;
 mod notify;
 mod pidfile;
+mod remap;
 mod roots;
 mod signals;
 mod tls;
@@ -68,6 +69,7 @@ fn run(started: Started) -> Result<(), StartError> {
         tracing::info!(option, reason, "option has no effect");
     }
     check(&config)?;
+    let config = remap::apply(config)?;
     prepare_process(&config)?;
     let _roots = roots::prepare(&config)?;
     let _pidfile = pidfile::claim(&config.pidfile)?;

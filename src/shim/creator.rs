@@ -25,6 +25,7 @@ use super::confine::{Filter, as_program, confine};
 use super::fork::fork;
 use super::program::Program;
 use super::report::{Reporter, complain, start_failure};
+use super::rlimit;
 use super::trace::Hints;
 use crate::base::sys::pty;
 use crate::runtime::protocol::{Launch, Size};
@@ -54,6 +55,11 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     let state = dir.join(STATE);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(|e| runtime_error(&e))?;
     make_group(launch)?;
+    if launch.in_user_namespace {
+        rlimit::raise(&launch.rlimits);
+        // The library keeps them where the container's user has none.
+        nix::unistd::setgroups(&[]).map_err(|e| runtime_error(&e))?;
+    }
     let program = ContainerProgram {
         reporter,
         filter: Filter::read(dir).map_err(|e| runtime_error(&e))?,

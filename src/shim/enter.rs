@@ -20,6 +20,7 @@ use super::creator::give_to_user;
 use super::fork::{close_all_but, fork};
 use super::program::{Program, home_of, reason};
 use super::report::{Reporter, start_failure};
+use crate::base::id_map::IdMap;
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::fdpass;
 use crate::base::sys::pidfd::PidFd;
@@ -105,6 +106,10 @@ fn fail(reporter: Reporter, error: &EnterError) {
 /// The helper: everything that is done with the host's view.
 fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> Result<(), EnterError> {
     let filter = Filter::read(entry.dir).map_err(EnterError::Filter)?;
+    if let Stdio::Pipes(fds) = stdio {
+        let uid = host_uid(entry.init, entry.process.user().uid());
+        fds.iter().for_each(|fd| give_to_user(fd.as_fd(), uid));
+    }
     if let Some(score) = entry.process.oom_score_adj() {
         fs::write("/proc/self/oom_score_adj", score.to_string())
             .map_err(|e| EnterError::Step { what: "set the OOM score", errno: errno(&e) })?;
@@ -117,7 +122,17 @@ fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> R
         .map_err(EnterError::Cgroup)?;
     // From here on the container's root could trace this process (CVE-2016-9962).
     step("become undumpable", nix::sys::prctl::set_dumpable(false))?;
-    nix::sched::setns(init, namespaces(entry.init)).map_err(EnterError::Namespaces)?;
+    let namespaces = namespaces(entry.init);
+    let own_users = namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    if own_users {
+        super::rlimit::raise(entry.process.rlimits().as_deref().unwrap_or_default());
+    }
+    nix::sched::setns(init, namespaces).map_err(EnterError::Namespaces)?;
+    if own_users {
+        // The host's root is nobody there, and files that it makes (terminals) would be nobody's.
+        set_groups(&[])?;
+        create_syscall().set_id(0.into(), 0.into())?;
+    }
     // SAFETY: as fork, in a process with one thread; the child has the shim as its parent, whose exit signal it takes
     // over from its maker.
     let pid = unsafe { libc::syscall(libc::SYS_clone, libc::CLONE_PARENT, 0, 0, 0, 0) };
@@ -134,6 +149,13 @@ fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> R
             Ok(())
         }
     }
+}
+
+/// The host's number for a user of the container.
+pub fn host_uid(init: i32, uid: u32) -> u32 {
+    let map = fs::read_to_string(format!("/proc/{init}/uid_map")).ok().and_then(|text| IdMap::parse(&text));
+    // One that the namespace lacks is refused when it is set.
+    map.and_then(|map| map.to_host(uid).ok()).unwrap_or(uid)
 }
 
 /// All of the container's namespaces that this process is not in. Joining those it is in already would do no harm, but
@@ -201,7 +223,6 @@ fn open_streams(stdio: &Stdio, uid: u32, size: Option<Size>) -> Result<(), Enter
     match stdio {
         Stdio::Pipes(fds) => {
             for (target, fd) in (0..).zip(fds) {
-                give_to_user(fd.as_fd(), uid);
                 dup_onto(fd.as_fd(), target)?;
             }
             Ok(())

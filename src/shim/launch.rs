@@ -1,7 +1,7 @@
 //! Starting the container, and whatever else is to run in it.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
@@ -56,7 +56,10 @@ impl Shim {
         let (report, writer) = report::pipe(Token::Report(INIT), &self.poller)?;
         let helper = match binary_of(&launch, &self.dir) {
             None => creator::start(&self.dir, &launch, stdio, writer)?,
-            Some(program) => program.start(stdio, writer)?,
+            Some(program) => {
+                give_streams(&stdio, launch.user);
+                program.start(stdio, writer)?
+            }
         };
         let process = Process {
             exec: None,
@@ -139,6 +142,7 @@ impl Shim {
             } else {
                 (Console::None, None)
             };
+            give_streams(&stdio, enter::host_uid(init, process.user().uid()));
             return Ok((console, program.exec(&name, process, stdio, path, report)?));
         }
         let (console, stdio) = match stdio {
@@ -240,6 +244,11 @@ pub(super) fn binary_of<'a>(launch: &'a Launch, dir: &'a Path) -> Option<binary:
             Some(binary::Program { path, args, dir, id: &launch.id, systemd_cgroup })
         }
     }
+}
+
+/// Runtime programs can change the owner only where their user namespace has the one before.
+fn give_streams(stdio: &Option<[OwnedFd; 3]>, uid: u32) {
+    stdio.iter().flatten().for_each(|fd| creator::give_to_user(fd.as_fd(), uid));
 }
 
 /// Pipes for a process without a terminal: the shim's ends and the process's.

@@ -1,6 +1,20 @@
-//! The names of resource limits in an OCI specification.
+//! The names of resource limits in an OCI specification, and who may raise them.
 
-use nix::sys::resource::Resource;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use oci_spec::runtime::PosixRlimit;
+
+/// Raises this process's hard limits to what is asked for: in a user namespace it no longer can. What cannot be raised
+/// is for whoever sets the limits to complain about.
+pub fn raise(limits: &[PosixRlimit]) {
+    for limit in limits {
+        let Some(resource) = resource(&limit.typ().to_string()) else { continue };
+        if let Ok((soft, hard)) = getrlimit(resource)
+            && limit.hard() > hard
+        {
+            let _ = setrlimit(resource, soft, limit.hard());
+        }
+    }
+}
 
 /// The limit that `RLIMIT_…` names.
 pub fn resource(name: &str) -> Option<Resource> {

@@ -13,6 +13,7 @@
 //! are a cache of blobs, and unpacking again is cheaper than syncing thousands of files one by one.
 
 mod apply;
+mod capability;
 mod chain;
 mod changes;
 pub mod decompress;
@@ -23,7 +24,7 @@ mod store;
 mod trash;
 mod writer;
 
-pub use apply::{Extraction, Overwrite, Owner};
+pub use apply::{Extraction, Overwrite};
 pub use chain::{ChainId, chain_ids};
 pub use changes::{Change, ChangeKind};
 pub use mounts::{MountOptions, Writable, unmount};

@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use rustix::fs::{self, AtFlags, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
-use super::SnapshotError;
 use super::apply::{is_gone, is_whiteout};
+use super::{SnapshotError, capability};
 use crate::base::archive::{Device, Entry, Kind, Mtime, Writer};
+use crate::base::id_map::{IdMaps, Owner};
 use crate::base::sys::root_fs::proc_path;
 
 /// Longer paths cannot be unpacked again; the limit also bounds how deep the walk goes.
@@ -35,14 +36,15 @@ pub enum Marks {
 
 /// Writes the tree below `root`, without an entry for `root` itself, to `sink`. Names are sorted, times are whole
 /// seconds and sockets are left out, as dockerd does; of extended attributes, file capabilities and those of users are
-/// kept. What `left_out` says yes to is, with all below it; it is asked by paths relative to `root`. Blocks.
+/// kept. Owners are those of the namespace that has `ids`. What `left_out` says yes to is, with all below it; it is asked by paths relative to `root`. Blocks.
 pub fn pack<W: Write>(
     root: &OwnedFd,
     marks: Marks,
+    ids: &IdMaps,
     left_out: impl Fn(&[u8], &Stat) -> bool,
     sink: W,
 ) -> Result<W, SnapshotError> {
-    let mut packer = Packer::new(marks, left_out, sink);
+    let mut packer = Packer::new(marks, ids, left_out, sink);
     // Of the root only the mark counts.
     let packed = reopen(root, DIR).and_then(|dir| packer.directory(&dir));
     packer.finish(packed)
@@ -50,16 +52,22 @@ pub fn pack<W: Write>(
 
 /// Writes what `object` (a handle, O_PATH will do) is open on, under the name `name`; a directory with all that is
 /// below it. Otherwise as [`pack`].
-pub fn pack_object<W: Write>(object: &OwnedFd, name: &[u8], sink: W) -> Result<W, SnapshotError> {
-    let mut packer = Packer::new(Marks::Plain, |_, _| false, sink);
+pub fn pack_object<W: Write>(
+    object: &OwnedFd,
+    name: &[u8],
+    ids: &IdMaps,
+    sink: W,
+) -> Result<W, SnapshotError> {
+    let mut packer = Packer::new(Marks::Plain, ids, |_, _| false, sink);
     packer.path = name.to_vec();
     let packed = packer.object(object);
     packer.finish(packed)
 }
 
-struct Packer<W, F> {
+struct Packer<'a, W, F> {
     writer: Writer<W>,
     marks: Marks,
+    ids: &'a IdMaps,
     left_out: F,
     /// Of the entry at hand, relative to the root.
     path: Vec<u8>,
@@ -68,10 +76,10 @@ struct Packer<W, F> {
     buffer: Box<[u8]>,
 }
 
-impl<W: Write, F: Fn(&[u8], &Stat) -> bool> Packer<W, F> {
-    fn new(marks: Marks, left_out: F, sink: W) -> Self {
+impl<'a, W: Write, F: Fn(&[u8], &Stat) -> bool> Packer<'a, W, F> {
+    fn new(marks: Marks, ids: &'a IdMaps, left_out: F, sink: W) -> Self {
         let (writer, buffer) = (Writer::new(sink), vec![0; CHUNK].into());
-        Self { writer, marks, left_out, path: Vec::new(), linked: HashMap::new(), buffer }
+        Self { writer, marks, ids, left_out, path: Vec::new(), linked: HashMap::new(), buffer }
     }
 
     /// Ends the archive; on errors `path` is where they happened.
@@ -241,19 +249,28 @@ impl<W: Write, F: Fn(&[u8], &Stat) -> bool> Packer<W, F> {
             }
             _ => Device::default(),
         };
+        let owner = self.ids.to_namespace(Owner { uid: stat.st_uid, gid: stat.st_gid });
         Ok(Entry {
             path: self.path.clone(),
             link: Vec::new(),
             kind,
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid: owner.uid,
+            gid: owner.gid,
             mtime: Mtime { seconds: stat.st_mtime, nanos: 0 },
             size: if kind == Kind::Regular { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
             device,
-            xattrs: xattrs(&proc_path(file))?,
+            xattrs: self.xattrs(&proc_path(file))?,
             sparse: None,
         })
+    }
+
+    fn xattrs(&self, path: &PathBuf) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut found = xattrs(path)?;
+        for (_, value) in found.iter_mut().filter(|(name, _)| name == capability::NAME) {
+            *value = capability::for_archive(std::mem::take(value), self.ids);
+        }
+        Ok(found)
     }
 }
 
@@ -273,7 +290,7 @@ fn xattrs(path: &PathBuf) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let length = fs::listxattr(path, &mut names[..])?;
     names.truncate(length);
     let kept = |name: &&[u8]| {
-        *name == b"security.capability" || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+        *name == capability::NAME || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
     };
     let mut found = Vec::new();
     for name in names.split(|b| *b == 0).filter(kept) {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -14,6 +14,7 @@ use super::{ChainId, LayerWriter, SnapshotError};
 use crate::base::digest::Digest;
 use crate::base::durable;
 use crate::base::id::random_hex_id;
+use crate::base::id_map::IdMaps;
 use crate::crash_point;
 
 /// What is known of a layer.
@@ -47,6 +48,8 @@ pub struct Snapshots {
 #[derive(Debug)]
 pub(super) struct Store {
     pub(super) root: PathBuf,
+    /// Whose files the layers hold.
+    pub(super) ids: IdMaps,
     layers: RwLock<HashMap<ChainId, LayerInfo>>,
     pub(super) trash: Trash,
     /// The result of a trial mount, made when a mount failed.
@@ -55,10 +58,12 @@ pub(super) struct Store {
 
 impl Snapshots {
     /// Opens or creates the store at `root`; finishes removals, deletes what was half-built, and drops layers that an
-    /// earlier boot did not sync. One process at a time.
-    pub fn open(root: &Path) -> Result<Self, SnapshotError> {
+    /// earlier boot did not sync. One process at a time. `ids` must be the same as ever: layers are unpacked with the
+    /// host's ids for those of the namespace, so that they can be mounted as they are.
+    pub fn open(root: &Path, ids: &IdMaps) -> Result<Self, SnapshotError> {
         let store = Store {
             root: std::path::absolute(root).map_err(SnapshotError::store("opening", root))?,
+            ids: ids.clone(),
             layers: RwLock::default(),
             trash: Trash::default(),
             supported: OnceLock::new(),
@@ -67,6 +72,10 @@ impl Snapshots {
         for (dir, mode) in dirs {
             create_dir(&dir, mode).map_err(SnapshotError::store("creating", &dir))?;
         }
+        let empty = store.empty_dir();
+        let owner = ids.root();
+        chown(&empty, Some(owner.uid), Some(owner.gid))
+            .map_err(SnapshotError::store("giving away", &empty))?;
         spread(&store.layers_dir());
         store.load()?;
         Ok(Self { store: Arc::new(store) })
@@ -90,6 +99,11 @@ impl Snapshots {
     /// All layers, in no order.
     pub fn list(&self) -> Vec<ChainId> {
         self.store.read().keys().copied().collect()
+    }
+
+    /// Whose files the layers hold.
+    pub fn ids(&self) -> &IdMaps {
+        &self.store.ids
     }
 
     /// The directory with a layer's files; the layer need not exist.

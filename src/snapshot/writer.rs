@@ -3,6 +3,7 @@
 use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -52,8 +53,11 @@ impl LayerWriter {
     ) -> Result<Self, SnapshotError> {
         let building = store.building(&chain);
         let tree = building.join("fs");
-        // The mode counts where neither the archive nor a layer below says what the root's is.
-        let created = std::fs::create_dir_all(&tree).and_then(|()| set_mode(&tree, 0o755));
+        // Owner and mode count where neither the archive nor a layer below says what the root's are.
+        let owner = store.ids.root();
+        let created = std::fs::create_dir_all(&tree)
+            .and_then(|()| chown(&tree, Some(owner.uid), Some(owner.gid)))
+            .and_then(|()| set_mode(&tree, 0o755));
         created.map_err(SnapshotError::store("creating", &tree))?;
         Ok(Self { store, chain, parents, building, applied: None, committed: false })
     }
@@ -63,6 +67,7 @@ impl LayerWriter {
     pub fn apply(&mut self, tar: impl Read + Send) -> Result<Applied, SnapshotError> {
         let tree = self.building.join("fs");
         let root = Root::open(&tree).map_err(SnapshotError::store("opening", &tree))?;
+        let root = root.with_ids(&self.store.ids);
         let (feeder, pieces) = pipe();
         let (fed, unpacked) = std::thread::scope(|scope| {
             let unpacking = scope.spawn(move || unpack_all(root, pieces));
@@ -144,7 +149,7 @@ fn unpack_all(root: Root, pieces: Pieces) -> Result<Unpacked, SnapshotError> {
 }
 
 /// Unpacks `archive`, compressed or not, among the files of `root`. Its first piece must tell how it is compressed:
-/// four bytes, if there are as many. All of it is read, also what follows the end mark. Blocks.
+/// four bytes, if there are as many. All of it is read, also what follows the end mark. Blocks. Owners are the root's.
 pub fn extract(root: Root, how: &Extraction, mut archive: impl BufRead + Send) -> Result<(), SnapshotError> {
     let compression = Compression::sniff(archive.fill_buf().map_err(SnapshotError::Source)?);
     if compression == Compression::None {

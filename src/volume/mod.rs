@@ -16,12 +16,13 @@ mod sweep;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::base::durable;
 use crate::base::id::{ContainerId, random_hex_id};
+use crate::base::id_map::Owner;
 use crate::base::sys::mount::{self, Unmount};
 use crate::base::sys::root_fs::remove_tree;
 use crate::base::time::Timestamp;
@@ -39,6 +40,8 @@ const DATA: &str = "_data";
 /// All volumes.
 pub struct Volumes {
     root: PathBuf,
+    /// Who gets new volumes.
+    owner: Owner,
     events: EventBus,
     index: Index,
     /// One change to a volume at a time; different volumes do not wait for each other.
@@ -82,15 +85,15 @@ pub struct Pruned {
 }
 
 impl Volumes {
-    /// Reads what volumes there are. Quick: one small file for each.
-    pub fn open(data_root: &Path, events: EventBus) -> Result<Self, VolumeError> {
+    /// Reads what volumes there are. Quick: one small file for each. New ones belong to `owner`.
+    pub fn open(data_root: &Path, owner: Owner, events: EventBus) -> Result<Self, VolumeError> {
         let root = data_root.join("volumes");
         // Containers of other users reach their volume by its path, and see no other (CVE-2021-41091).
         let made = std::fs::DirBuilder::new().recursive(true).mode(0o701).create(&root);
         made.and_then(|()| std::fs::set_permissions(&root, std::fs::Permissions::from_mode(0o701)))
             .map_err(|source| VolumeError::Io { path: root.clone(), source })?;
         let index = Index::read(&root).map_err(|source| VolumeError::Io { path: root.clone(), source })?;
-        Ok(Self { root, events, index, names: Names::default() })
+        Ok(Self { root, owner, events, index, names: Names::default() })
     }
 
     /// Makes a volume, or gives the one there is under that name.
@@ -140,6 +143,7 @@ impl Volumes {
         let data = building.join(DATA);
         std::fs::create_dir(&data)?;
         std::fs::set_permissions(&data, std::fs::Permissions::from_mode(0o755))?;
+        chown(&data, Some(self.owner.uid), Some(self.owner.gid))?;
         volume.save(&building)?;
         if let Some(maker) = maker {
             sweep::mark(&building, maker)?;

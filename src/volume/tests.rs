@@ -11,7 +11,7 @@ struct Bench {
 fn bench() -> Bench {
     let dir = tempfile::tempdir().unwrap();
     let events = EventBus::default();
-    let volumes = Volumes::open(dir.path(), events.clone()).unwrap();
+    let volumes = Volumes::open(dir.path(), Owner::ROOT, events.clone()).unwrap();
     Bench { dir, volumes, events }
 }
 
@@ -36,7 +36,7 @@ fn a_volume_is_there_until_it_is_removed_and_after_a_restart() {
     let made = bench.volumes.create(CreateVolume { labels, ..named("data") }).unwrap();
     assert!(made.mountpoint.is_dir());
     assert_eq!(bench.volumes.create(named("data")).unwrap(), made);
-    let reopened = Volumes::open(bench.dir.path(), EventBus::default()).unwrap();
+    let reopened = Volumes::open(bench.dir.path(), Owner::ROOT, EventBus::default()).unwrap();
     assert_eq!(reopened.get("data").unwrap(), made);
     bench.volumes.remove("data", Missing::Error).unwrap();
     assert_eq!(bench.volumes.get("data").unwrap_err().to_string(), "get data: no such volume");

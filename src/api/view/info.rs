@@ -233,6 +233,9 @@ fn security_options(sources: &Sources<'_>) -> Vec<String> {
     if sources.host.seccomp {
         options.push(format!("name=seccomp,profile={}", sources.config.seccomp_profile));
     }
+    if !sources.config.ids.is_identity() {
+        options.push("name=userns".to_owned());
+    }
     let private = match sources.config.default_cgroupns_mode.as_deref() {
         Some(mode) => mode == "private",
         None => sources.host.cgroups.version == CgroupVersion::V2,

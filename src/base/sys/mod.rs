@@ -20,4 +20,5 @@ pub mod socket;
 pub mod socket_at;
 pub mod spawn;
 pub mod tree;
+pub mod userns;
 pub mod writeback;

@@ -40,7 +40,7 @@ pub fn place(root: &Root, path: &Path, kind: Kind, covered: &[PathBuf]) -> io::R
             continue;
         }
         let made = if rest.is_empty() { kind } else { Kind::Directory };
-        let entry = open_or_make(walked.dir(), &name, made)?;
+        let entry = open_or_make(root, walked.dir(), &name, made)?;
         match FileType::from_raw_mode(fs::fstat(&entry)?.st_mode) {
             FileType::Symlink => {
                 links += 1;
@@ -88,7 +88,7 @@ fn names(path: &Path) -> VecDeque<OsString> {
     path.components().filter_map(name).collect()
 }
 
-fn open_or_make(dir: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> io::Result<OwnedFd> {
+fn open_or_make(root: &Root, dir: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> io::Result<OwnedFd> {
     let open = || fs::openat(dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty());
     match open() {
         Err(Errno::NOENT) => {}
@@ -102,9 +102,11 @@ fn open_or_make(dir: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> io::Result<Own
         }
     };
     match made {
-        Ok(()) | Err(Errno::EXIST) => Ok(open()?),
-        Err(error) => Err(error.into()),
+        Ok(()) => root.give(dir, name)?,
+        Err(Errno::EXIST) => {}
+        Err(error) => return Err(error.into()),
     }
+    Ok(open()?)
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::thread;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, setns, unshare};
 
+use super::userns::{self, Of};
+
 /// The calling thread's own namespace.
 const OWN: &str = "/proc/thread-self/ns/net";
 
@@ -32,6 +34,21 @@ where
         }
         done
     })
+}
+
+/// As [`create`], with a namespace that a user namespace owns, which is bound at `user`.
+pub fn create_owned<T, F>(of: Of<'_>, path: &Path, user: &Path, inside: F) -> io::Result<T>
+where
+    T: Send,
+    F: FnOnce() -> io::Result<T> + Send,
+{
+    userns::pin(of, path, user)?;
+    let done = open(path).and_then(|netns| enter(netns, inside));
+    if done.is_err() {
+        let _ = remove(path);
+        let _ = remove(user);
+    }
+    done
 }
 
 /// Runs `inside` in the namespace behind `netns`, on a thread of its own.

@@ -8,23 +8,48 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, IFlags, Mode, OFlags, ResolveFlags};
+use rustix::fs::{self, AtFlags, CWD, FileType, Gid, IFlags, Mode, OFlags, ResolveFlags, Uid};
 use rustix::io::Errno;
+
+use crate::base::id_map::{IdMaps, Owner};
 
 /// A directory that paths are resolved in.
 #[derive(Debug)]
-pub struct Root(OwnedFd);
+pub struct Root {
+    dir: OwnedFd,
+    ids: IdMaps,
+}
 
 impl Root {
     /// The directory at `path`, which is the caller's own and resolved as usual.
     pub fn open(path: &Path) -> io::Result<Self> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        Ok(Self(fs::open(path, flags, Mode::empty())?))
+        Ok(Self { dir: fs::open(path, flags, Mode::empty())?, ids: IdMaps::default() })
+    }
+
+    /// The files in it belong to a user namespace: what is made in it belongs to that one's root.
+    pub fn with_ids(self, ids: &IdMaps) -> Self {
+        Self { ids: ids.clone(), ..self }
+    }
+
+    /// Whose files are in it.
+    pub fn ids(&self) -> &IdMaps {
+        &self.ids
+    }
+
+    /// Gives what was just made as `name` in a directory of the root to whom it belongs.
+    pub fn give(&self, dir: impl AsFd, name: &OsStr) -> io::Result<()> {
+        let owner = self.ids.root();
+        if owner == Owner::ROOT {
+            return Ok(());
+        }
+        let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
+        Ok(fs::chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Another handle on the same directory.
     pub fn try_clone(&self) -> io::Result<Self> {
-        Ok(Self(self.0.try_clone()?))
+        Ok(Self { dir: self.dir.try_clone()?, ids: self.ids.clone() })
     }
 
     /// Opens what `path` names inside the root. `O_CLOEXEC` is added.
@@ -33,7 +58,7 @@ impl Root {
         // "." instead of the empty path: both mean the root itself to callers.
         let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
         loop {
-            match fs::openat2(&self.0, path, flags | OFlags::CLOEXEC, mode, resolve) {
+            match fs::openat2(&self.dir, path, flags | OFlags::CLOEXEC, mode, resolve) {
                 // A rename elsewhere made the kernel unsure whether ".." stayed inside (openat2(2), EAGAIN).
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return Ok(other?),
@@ -46,7 +71,7 @@ impl Root {
     pub fn part(&self, path: &Path) -> io::Result<OwnedFd> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS;
         loop {
-            match fs::openat2(&self.0, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            match fs::openat2(&self.dir, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve) {
                 Err(Errno::AGAIN | Errno::INTR) => {}
                 other => return Ok(other?),
             }
@@ -70,15 +95,17 @@ impl Root {
         };
         let parent = self.create_dirs(parent, mode)?;
         match fs::mkdirat(&parent, name, Mode::from_raw_mode(mode)) {
-            Ok(()) | Err(Errno::EXIST) => self.dir(path),
-            Err(e) => Err(e.into()),
+            Ok(()) => self.give(&parent, name)?,
+            Err(Errno::EXIST) => {}
+            Err(e) => return Err(e.into()),
         }
+        self.dir(path)
     }
 }
 
 impl AsFd for Root {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.dir.as_fd()
     }
 }
 

@@ -69,6 +69,7 @@ pub(super) fn host_config(
     restart_policy(host_config)?;
     limits::check(host_config, host, Occasion::Create, warnings)?;
     modes(host_config)?;
+    user_namespace(host_config, defaults)?;
     if host_config.shm_size < 0 {
         return refuse("SHM size can not be less than 0");
     }
@@ -194,6 +195,33 @@ fn modes(host_config: &HostConfig) -> Checked {
         "" | "host" | "private" => Ok(()),
         other => refuse(format!("invalid cgroup namespace mode: {other}")),
     }
+}
+
+/// What the host's namespaces would give to a container whose root is nobody there.
+fn user_namespace(host_config: &HostConfig, defaults: &CreateDefaults) -> Checked {
+    if !defaults.remapped || host_config.userns_mode == "host" {
+        return Ok(());
+    }
+    for (conflict, message) in [
+        (
+            host_config.privileged,
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host \
+             namespace when running privileged mode",
+        ),
+        (
+            host_config.network_mode == "host",
+            "cannot share the host's network namespace when user namespaces are enabled",
+        ),
+        (
+            host_config.pid_mode == "host",
+            "cannot share the host PID namespace when user namespaces are enabled",
+        ),
+    ] {
+        if conflict {
+            return refuse(message);
+        }
+    }
+    Ok(())
 }
 
 fn sysctls(host_config: &HostConfig) -> Checked {

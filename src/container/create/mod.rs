@@ -52,6 +52,8 @@ pub struct CreateDefaults {
     /// Names that `Runtime` may have.
     pub runtimes: Vec<String>,
     pub systemd_cgroup: bool,
+    /// Whether containers have ids of their own unless they ask for the host's.
+    pub remapped: bool,
 }
 
 /// A request that is refused, in dockerd's words. Bad input, except for the few that dockerd answers with 500.

@@ -11,6 +11,7 @@ fn defaults() -> CreateDefaults {
         runtime: "runc".to_owned(),
         runtimes: vec!["runc".to_owned()],
         systemd_cgroup: false,
+        remapped: false,
     }
 }
 
@@ -161,4 +162,32 @@ fn volumes_of_an_image_stay_in_the_container() {
         RunConfig { volumes: ["../../../etc".to_owned(), "/a/../../b".to_owned()].into(), ..image() };
     let mounts = try_with("{}", &hostile).unwrap().mounts;
     assert_eq!(mounts.iter().map(|m| m.destination.as_str()).collect::<Vec<_>>(), ["/b", "/etc"]);
+}
+
+#[test]
+fn remapped_containers_share_nothing_with_the_host() {
+    let remapped = CreateDefaults { remapped: true, ..defaults() };
+    let refused = |host_config: &str| {
+        let body = format!(r#"{{"Image": "x", "Cmd": ["a"], "HostConfig": {{{host_config}}}}}"#);
+        let body: CreateBody = serde_json::from_str(&body).unwrap();
+        let prepared =
+            prepare(body, Some(&RunConfig::default()), &remapped, &Host::detect(), "0123456789ab", vec![]);
+        prepared.err().map(|error| error.message)
+    };
+    for (host_config, words) in [
+        (
+            r#""Privileged": true"#,
+            "privileged mode is incompatible with user namespaces.  You must run the container in the host \
+             namespace when running privileged mode",
+        ),
+        (
+            r#""NetworkMode": "host""#,
+            "cannot share the host's network namespace when user namespaces are enabled",
+        ),
+        (r#""PidMode": "host""#, "cannot share the host PID namespace when user namespaces are enabled"),
+    ] {
+        assert_eq!(refused(host_config).as_deref(), Some(words));
+        assert_eq!(refused(&format!(r#"{host_config}, "UsernsMode": "host""#)), None, "{host_config}");
+    }
+    assert_eq!(refused(""), None);
 }

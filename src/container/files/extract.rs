@@ -10,11 +10,12 @@ use rustix::fs::{self, FileType, Mode, OFlags};
 use super::find::{absolute, not_found};
 use super::view::{Extent, Purpose};
 use super::{FilesError, View, blocking};
+use crate::base::id_map::Owner;
 use crate::base::sys::root_fs::proc_path;
 use crate::container::handle::Handle;
 use crate::container::parts::Parts;
 use crate::container::users::Accounts;
-use crate::snapshot::{Extraction, Overwrite, Owner, extract};
+use crate::snapshot::{Extraction, Overwrite, extract};
 
 /// What is to be unpacked where.
 #[derive(Debug, Clone)]

@@ -99,7 +99,7 @@ impl Handle {
 impl Archive {
     /// Writes the archive. Blocks.
     pub fn write_to<W: Write>(self, sink: W) -> Result<W, FilesError> {
-        let written = pack_object(&self.object, &self.name, sink)?;
+        let written = pack_object(&self.object, &self.name, self.view.root().ids(), sink)?;
         drop(self.view);
         Ok(written)
     }
@@ -109,7 +109,7 @@ impl Export {
     /// Writes the archive. Blocks.
     pub fn write_to<W: Write>(self, sink: W) -> Result<W, FilesError> {
         let root = self.0.root().dir("/".as_ref())?;
-        Ok(pack(&root, Marks::Plain, |_, _| false, sink)?)
+        Ok(pack(&root, Marks::Plain, self.0.root().ids(), |_, _| false, sink)?)
     }
 }
 

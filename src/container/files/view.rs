@@ -117,7 +117,8 @@ impl View {
             let root = Root::open(&match now.state.pid {
                 Some(_) => parts.paths.rootfs(&record.id),
                 None => mounts::mount_for_view(parts, &record)?,
-            })?;
+            })?
+            .with_ids(&parts.config.ids);
             for cover in covers {
                 cover.attach(parts, &root)?;
             }

@@ -7,6 +7,8 @@ use super::{SpecError, SpecInput};
 /// A device node of the host that goes into a container.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HostDevice {
+    /// On the host.
+    pub source: String,
     /// In the container.
     pub path: String,
     pub kind: DeviceKind,
@@ -39,7 +41,11 @@ impl DeviceKind {
 /// Character devices that every container may use: null, zero, full, random, urandom, tty, console.
 const USUAL: [(u64, u64); 7] = [(1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 1)];
 
+/// Those that the runtime makes: in a user namespace nobody may, so the host's are mounted there.
 pub(super) fn list(input: &SpecInput<'_>) -> Vec<Value> {
+    if input.userns.is_some() {
+        return Vec::new();
+    }
     let json = |device: &HostDevice| {
         json!({ "path": device.path, "type": device.kind.letter(), "major": device.major, "minor": device.minor,
                 "fileMode": device.mode, "uid": device.uid, "gid": device.gid })

@@ -27,6 +27,7 @@ use super::host_config::{HostConfig, Ulimit};
 use super::record::{MountPoint, Record};
 use super::seccomp::{self, Circumstances, SeccompError};
 use super::users::ResolvedUser;
+use crate::base::id_map::{IdMap, IdMaps, IdRange};
 
 /// Where `--init`'s program is in the container.
 const INIT_PATH: &str = "/sbin/docker-init";
@@ -61,6 +62,10 @@ pub struct SpecInput<'a> {
     pub rootfs: PathBuf,
     /// The network namespace; `None` is the host's.
     pub netns: Option<&'a Path>,
+    /// The user namespace, which owns the network namespace; `None` is the host's.
+    pub userns: Option<&'a Path>,
+    /// The ids of the user namespace.
+    pub ids: &'a IdMaps,
     /// Namespaces of other containers that this one shares, by the specification's type (`pid`, `ipc`).
     pub shared: BTreeMap<&'static str, PathBuf>,
     /// The host's directory that `/dev/shm` shows; `None` for one of the container's own.
@@ -129,6 +134,11 @@ pub fn build(input: &SpecInput<'_>) -> Result<Spec, SpecError> {
         }
     }
     let linux = &mut spec["linux"];
+    if input.userns.is_some() {
+        // Runtimes that only join the namespace want to be told all the same.
+        linux["uidMappings"] = mappings(&input.ids.users);
+        linux["gidMappings"] = mappings(&input.ids.groups);
+    }
     if let Some(propagation) = mounts::root_propagation(input) {
         linux["rootfsPropagation"] = json!(propagation);
     }
@@ -277,6 +287,9 @@ fn rlimits(input: &SpecInput<'_>) -> Vec<Value> {
 fn namespaces(input: &SpecInput<'_>) -> Vec<Value> {
     let host_config = &input.record.host_config;
     let mut list = vec![json!({ "type": "mount" })];
+    if let Some(path) = input.userns {
+        list.push(json!({ "type": "user", "path": path }));
+    }
     if let Some(path) = input.netns {
         list.push(json!({ "type": "network", "path": path }));
     }
@@ -295,12 +308,20 @@ fn namespaces(input: &SpecInput<'_>) -> Vec<Value> {
     list
 }
 
+fn mappings(map: &IdMap) -> Value {
+    let range = |range: &IdRange| json!({ "containerID": range.inside, "hostID": range.outside, "size": range.count });
+    map.ranges().iter().map(range).collect()
+}
+
 fn sysctls(input: &SpecInput<'_>) -> BTreeMap<String, String> {
     let mut sysctls = BTreeMap::new();
     if input.netns.is_some() && !input.record.host_config.network_mode.starts_with("container:") {
         // Every user of the container may bind low ports and ping, as under dockerd.
         sysctls.insert("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned());
-        sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        // The kernel takes no group that the namespace lacks.
+        if input.userns.is_none() {
+            sysctls.insert("net.ipv4.ping_group_range".to_owned(), "0 2147483647".to_owned());
+        }
     }
     sysctls.extend(input.record.host_config.sysctls.clone());
     sysctls

@@ -18,6 +18,7 @@ pub(super) fn list(input: &SpecInput<'_>) -> Vec<Value> {
         system(input).into_iter().filter(|mount| !taken(text(mount, "destination"))).collect();
     let mut user: Vec<Value> = input.mounts.iter().map(|mount| user_mount(mount, input.kernel)).collect();
     user.extend(host_config.tmpfs.iter().map(|(target, options)| tmpfs(target, options)));
+    user.extend(devices(input));
     user.extend(files(input).into_iter().filter(|mount| !taken(text(mount, "destination"))));
     // A mount comes after those that it lies in.
     user.sort_by_key(|mount| text(mount, "destination").split('/').filter(|part| !part.is_empty()).count());
@@ -65,6 +66,12 @@ fn system(input: &SpecInput<'_>) -> Vec<Value> {
         }
     }
     list
+}
+
+/// The host's device nodes, where the container can make none.
+fn devices(input: &SpecInput<'_>) -> Vec<Value> {
+    let mounted = input.devices.iter().filter(|_| input.userns.is_some());
+    mounted.map(|device| bind(&device.path, &device.source, &["bind", "rprivate"])).collect()
 }
 
 fn files(input: &SpecInput<'_>) -> Vec<Value> {

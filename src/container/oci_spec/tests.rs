@@ -55,11 +55,24 @@ fn bind(destination: &str, propagation: &str) -> Prepared {
 }
 
 fn built_with(record: &Record, uid: u32, mounts: Vec<Prepared>, defaults: &Defaults) -> Value {
-    let input = SpecInput {
+    let ids = IdMaps::default();
+    serde_json::to_value(build(&input(record, uid, mounts, defaults, &ids)).unwrap()).unwrap()
+}
+
+fn input<'a>(
+    record: &'a Record,
+    uid: u32,
+    mounts: Vec<Prepared>,
+    defaults: &'a Defaults,
+    ids: &'a IdMaps,
+) -> SpecInput<'a> {
+    SpecInput {
         record,
         user: ResolvedUser { uid, gid: uid, groups: vec![], home: "/home".to_owned() },
         rootfs: "/rootfs".into(),
         netns: Some(Path::new("/run/netns/x")),
+        userns: None,
+        ids,
         shared: BTreeMap::new(),
         shm: None,
         mounts,
@@ -70,8 +83,7 @@ fn built_with(record: &Record, uid: u32, mounts: Vec<Prepared>, defaults: &Defau
         kernel: "6.1.0",
         links: vec![],
         edits: Default::default(),
-    };
-    serde_json::to_value(build(&input).unwrap()).unwrap()
+    }
 }
 
 fn built(config: Value, host_config: Value) -> Value {
@@ -208,4 +220,38 @@ fn limits_are_written_as_cgroup_v1_names_them() {
     assert_eq!(resources["pids"]["limit"], 100);
     let rlimits = &spec["process"]["rlimits"];
     assert_eq!(*rlimits, json!([{ "type": "RLIMIT_NOFILE", "soft": 10, "hard": u64::MAX }]));
+}
+
+#[test]
+fn a_user_namespace_is_joined_and_makes_no_devices() {
+    let (record, defaults) = (record(&json!({}), &json!({})), Defaults::default());
+    let map = IdMap::of(&[(100_000, 1000), (5000, 10)]).unwrap();
+    let ids = IdMaps { users: map.clone(), groups: map };
+    let device = HostDevice {
+        source: "/dev/zero".to_owned(),
+        path: "/dev/other".to_owned(),
+        kind: DeviceKind::Character,
+        major: 1,
+        minor: 5,
+        mode: 0o666,
+        uid: 0,
+        gid: 0,
+        access: "rwm".to_owned(),
+    };
+    let own = SpecInput { devices: vec![device], ..input(&record, 0, vec![], &defaults, &ids) };
+    let joined =
+        SpecInput { userns: Some(Path::new("/run/netns/x-user")), devices: own.devices.clone(), ..own };
+    let spec = serde_json::to_value(build(&joined).unwrap()).unwrap();
+    let linux = &spec["linux"];
+    assert_eq!(linux["namespaces"][1], json!({ "type": "user", "path": "/run/netns/x-user" }));
+    let mappings = json!([{ "containerID": 0, "hostID": 100_000, "size": 1000 },
+                          { "containerID": 1000, "hostID": 5000, "size": 10 }]);
+    assert_eq!((&linux["uidMappings"], &linux["gidMappings"]), (&mappings, &mappings));
+    assert_eq!(linux["devices"], json!([]));
+    let mounts = spec["mounts"].as_array().unwrap();
+    let bound = mounts.iter().find(|mount| mount["destination"] == "/dev/other").unwrap();
+    assert_eq!((&bound["source"], &bound["type"]), (&json!("/dev/zero"), &json!("bind")));
+    // Its access is the same as anywhere.
+    assert!(linux["resources"]["devices"].to_string().contains("\"minor\":5"));
+    assert_eq!(linux["sysctl"].get("net.ipv4.ping_group_range"), None);
 }

@@ -18,7 +18,7 @@ fn open() -> (tempfile::TempDir, Arc<Images>) {
 
 fn open_at(dir: &std::path::Path) -> Arc<Images> {
     let registry = Registry::new(RegistrySettings::default());
-    Images::open(dir, registry, ImageSettings::default(), EventBus::default()).unwrap()
+    Images::open(dir, &Default::default(), registry, ImageSettings::default(), EventBus::default()).unwrap()
 }
 
 fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {

@@ -136,7 +136,8 @@ fn open() -> (tempfile::TempDir, Arc<Images>) {
     let dir = tempfile::tempdir().unwrap();
     let settings = ImageSettings { max_download_attempts: 1, ..ImageSettings::default() };
     let registry = Registry::new(RegistrySettings::default());
-    let images = Images::open(dir.path(), registry, settings, EventBus::default()).unwrap();
+    let images =
+        Images::open(dir.path(), &Default::default(), registry, settings, EventBus::default()).unwrap();
     (dir, images)
 }
 

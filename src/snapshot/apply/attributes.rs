@@ -8,9 +8,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
-use super::Owner;
 use crate::base::archive::{Entry, Kind, Mtime};
+use crate::base::id_map::{IdMaps, Owner, Unmapped};
 use crate::base::sys::root_fs::proc_path;
+use crate::snapshot::capability;
 
 /// overlayfs' own: in an image's layer they would steer where the kernel looks for files.
 const OVERLAY: [&[u8]; 2] = [b"trusted.overlay.", b"user.overlay."];
@@ -37,14 +38,17 @@ pub(super) enum Place {
 }
 
 impl Attributes {
-    pub(super) fn of(entry: &Entry, place: Place) -> Self {
+    /// With the host's ids for those of the entry.
+    pub(super) fn of(entry: &Entry, place: Place, ids: &IdMaps) -> Result<Self, Unmapped> {
         let foreign = |name: &[u8]| !OVERLAY.iter().any(|prefix| name.starts_with(prefix));
-        let xattrs = entry.xattrs.iter().filter(|(name, _)| foreign(name)).cloned().collect();
-        let Owner { uid, gid } = match place {
+        let own = entry.xattrs.iter().filter(|(name, _)| foreign(name)).cloned();
+        let xattrs = own.map(|(name, value)| capability::for_host(name, value, ids)).collect();
+        let owner = match place {
             Place::Foreign(Some(owner)) => owner,
             Place::Foreign(None) | Place::Prepared => Owner { uid: entry.uid, gid: entry.gid },
         };
-        Self { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs, place }
+        let Owner { uid, gid } = ids.to_host(owner)?;
+        Ok(Self { mode: entry.mode, uid, gid, mtime: entry.mtime, xattrs, place })
     }
 
     /// On a file that was created by root with the lower nine bits of the mode.

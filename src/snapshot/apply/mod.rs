@@ -25,6 +25,7 @@ use self::name::{Meaning, clean, meaning, split};
 use self::parents::{Missing, Parents};
 use super::SnapshotError;
 use crate::base::archive::{Entry, Kind, Reader};
+use crate::base::id_map::Owner;
 use crate::base::sys::root_fs::{Root, remove_tree_at};
 
 pub(super) use self::attributes::copy as copy_attributes;
@@ -56,7 +57,7 @@ pub struct Extraction {
     /// The directory in the root that entries are named from; symbolic links on the way are followed.
     pub target: PathBuf,
     pub overwrite: Overwrite,
-    /// Who gets the files; as the archive says if absent.
+    /// Who gets the files, in the ids of the container; as the archive says if absent.
     pub owner: Option<Owner>,
 }
 
@@ -67,13 +68,6 @@ pub enum Overwrite {
     Anything,
     /// Directories of directories, others of others; else the archive is refused.
     SameKind,
-}
-
-/// An owner of files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Owner {
-    pub uid: u32,
-    pub gid: u32,
 }
 
 /// Unpacks all entries of a layer into `root`, which must be empty.
@@ -193,11 +187,12 @@ impl<'a> Unpacker<'a> {
         Err(SnapshotError::Overwrite { there, path, new, target: how.target.clone() })
     }
 
-    fn attributes(&self, entry: &Entry) -> Attributes {
-        match self.among {
-            None => Attributes::of(entry, Place::Prepared),
-            Some(how) => Attributes::of(entry, Place::Foreign(how.owner)),
-        }
+    fn attributes(&self, entry: &Entry) -> io::Result<Attributes> {
+        let place = match self.among {
+            None => Place::Prepared,
+            Some(how) => Place::Foreign(how.owner),
+        };
+        Ok(Attributes::of(entry, place, self.parents.ids())?)
     }
 
     fn count(&mut self, entries: usize) -> Result<(), SnapshotError> {
@@ -221,7 +216,8 @@ impl<'a> Unpacker<'a> {
             return Err(SnapshotError::Entry { path: entry.display(), reason });
         }
         self.implied.remove(&[][..]);
-        self.directories.insert(Vec::new(), Attributes::of(entry, Place::Prepared));
+        let attributes = self.attributes(entry).map_err(|source| unpack_error(entry, source))?;
+        self.directories.insert(Vec::new(), attributes);
         Ok(())
     }
 
@@ -266,7 +262,7 @@ impl<'a> Unpacker<'a> {
             other => other?,
         }
         self.implied.remove(path);
-        let attributes = self.attributes(entry);
+        let attributes = self.attributes(entry)?;
         self.directories.insert(path.to_vec(), attributes);
         Ok(())
     }
@@ -294,7 +290,7 @@ impl<'a> Unpacker<'a> {
                 segments.iter().map(|segment| segment.length.next_multiple_of(ALLOCATION)).sum()
             }
         };
-        self.attributes(entry).set_on_new_file(&file).map_err(failed)
+        self.attributes(entry).and_then(|attributes| attributes.set_on_new_file(&file)).map_err(failed)
     }
 
     fn symlink(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
@@ -320,7 +316,7 @@ impl<'a> Unpacker<'a> {
 
     fn set_by_name(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
         let (dir, name) = split(path);
-        let attributes = self.attributes(entry);
+        let attributes = self.attributes(entry)?;
         let parent = self.parents.enter(dir, Missing::Fail)?;
         attributes.set_on_new_name(parent, OsStr::from_bytes(name), entry.kind)
     }

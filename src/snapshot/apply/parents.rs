@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fs::{self, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::base::id_map::IdMaps;
 use crate::base::sys::root_fs::Root;
 
 /// Deeper paths are opened again: a hostile archive must not use up the daemon's descriptors.
@@ -45,6 +46,11 @@ impl Parents {
     /// Directories that no entry had named when they were needed.
     pub(super) fn take_made(&mut self) -> std::vec::Drain<'_, Vec<u8>> {
         self.made.drain(..)
+    }
+
+    /// Whose files they are.
+    pub(super) fn ids(&self) -> &IdMaps {
+        self.root.ids()
     }
 
     /// Forgets what is open: something on the way may have been replaced.
@@ -98,6 +104,7 @@ impl Parents {
             Err(e) => return Err(e.into()),
         }
         fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
+        self.root.give(parent, name)?;
         self.made.push(path.to_vec());
         Ok(fs::openat(parent, name, DIR, Mode::empty())?)
     }
@@ -113,6 +120,7 @@ impl Parents {
         if missing == Missing::Create && is_whiteout(&stat) {
             fs::unlinkat(parent, name, fs::AtFlags::empty())?;
             fs::mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
+            self.root.give(parent, name)?;
             self.made.push(path.to_vec());
             let dir = fs::openat(parent, name, DIR, Mode::empty())?;
             super::make_opaque(dir.as_fd())?;

@@ -13,9 +13,10 @@ use tar::EntryType;
 
 use super::archives::{Archive, header};
 use crate::base::archive::Reader;
+use crate::base::id_map::Owner;
 use crate::base::sys::root_fs::Root;
 use crate::base::testing::cases;
-use crate::snapshot::apply::{Extraction, Overwrite, Owner, unpack, unpack_among};
+use crate::snapshot::apply::{Extraction, Overwrite, unpack, unpack_among};
 
 /// Components of hostile names. The last stands for the directory to be attacked.
 const COMPONENTS: [&str; 13] = [

@@ -8,6 +8,7 @@ use tar::{EntryType, Header};
 use tempfile::TempDir;
 
 use crate::base::digest::Digest;
+use crate::base::id_map::IdMaps;
 use crate::snapshot::{Applied, ChainId, SnapshotError, Snapshots};
 
 /// An archive in the making.
@@ -104,7 +105,7 @@ impl Bench {
         );
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("secret"), "secret").unwrap();
-        let snapshots = Snapshots::open(&dir.path().join("store")).unwrap();
+        let snapshots = Snapshots::open(&dir.path().join("store"), &IdMaps::default()).unwrap();
         Self { dir, snapshots }
     }
 

@@ -5,14 +5,17 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use super::archives::{Archive, Bench};
+use tar::EntryType;
+
+use super::archives::{Archive, Bench, header};
 use super::mounted::{Place, in_own_mounts, names, stack};
 use crate::base::archive::{Kind, Reader};
 use crate::base::digest::Digest;
-use crate::snapshot::{ChangeKind, Marks, SnapshotError, pack};
+use crate::base::id_map::{IdMap, IdMaps};
+use crate::snapshot::{ChainId, ChangeKind, Marks, SnapshotError, Snapshots, pack};
 
 fn pack_all(root: &Path, marks: Marks) -> Result<Vec<u8>, SnapshotError> {
-    pack(&File::open(root).unwrap().into(), marks, |_, _| false, Vec::new())
+    pack(&File::open(root).unwrap().into(), marks, &IdMaps::default(), |_, _| false, Vec::new())
 }
 
 #[test]
@@ -160,4 +163,48 @@ fn changes_are_what_the_container_did_to_the_image() {
             bench.snapshots.changes(&layers, &place.root().join("missing"), |_, _| false).unwrap();
         assert_eq!(untouched, []);
     });
+}
+
+#[test]
+fn a_namespaces_files_have_the_hosts_ids_on_disk_and_their_own_in_archives() {
+    let dir = tempfile::tempdir().unwrap();
+    let map = |first| IdMap::of(&[(first, 65_536)]).unwrap();
+    let ids = IdMaps { users: map(100_000), groups: map(300_000) };
+    let snapshots = Snapshots::open(&dir.path().join("store"), &ids).unwrap();
+    let unpacked = |archive: Archive| {
+        let bytes = archive.bytes();
+        let chain = ChainId::base(Digest::of(&bytes));
+        let mut writer = snapshots.begin(&chain, &[])?;
+        writer.apply(bytes.as_slice())?;
+        writer.commit()?;
+        Ok::<_, SnapshotError>(snapshots.tree(&chain))
+    };
+    let mut owned = header(EntryType::Regular, "implied/file");
+    owned.set_uid(1000);
+    owned.set_gid(50);
+    let tree = unpacked(Archive::new().push(owned, b"").dir("d/").symlink("d/link", "x")).unwrap();
+    let owner = |name: &str| {
+        let meta = fs::symlink_metadata(tree.join(name)).unwrap();
+        (meta.uid(), meta.gid())
+    };
+    assert_eq!(owner("implied/file"), (101_000, 300_050));
+    for name in ["", "implied", "d", "d/link"] {
+        assert_eq!(owner(name), (100_000, 300_000), "{name}");
+    }
+    std::os::unix::fs::chown(tree.join("d"), Some(7), None).unwrap();
+    let root: std::os::fd::OwnedFd = File::open(&tree).unwrap().into();
+    let packed = pack(&root, Marks::Plain, &ids, |_, _| false, Vec::new()).unwrap();
+    let mut reader = Reader::new(packed.as_slice());
+    let mut owners = Vec::new();
+    while let Some(entry) = reader.next_entry().unwrap() {
+        owners.push((String::from_utf8(entry.path).unwrap(), entry.uid, entry.gid));
+    }
+    // An id that the namespace lacks is told as it is.
+    let expected = [("d/", 7, 0), ("d/link", 0, 0), ("implied/", 0, 0), ("implied/file", 1000, 50)];
+    assert_eq!(owners, expected.map(|(name, uid, gid)| (name.to_owned(), uid, gid)));
+
+    let mut beyond = header(EntryType::Regular, "file");
+    beyond.set_uid(65_536);
+    let error = unpacked(Archive::new().push(beyond, b"")).unwrap_err().to_string();
+    assert!(error.contains("Container ID 65536 cannot be mapped to a host ID"), "{error}");
 }

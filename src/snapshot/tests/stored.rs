@@ -4,6 +4,7 @@ use std::fs;
 
 use super::archives::{Archive, Bench};
 use crate::base::digest::Digest;
+use crate::base::id_map::IdMaps;
 use crate::snapshot::{ChainId, Snapshots};
 
 #[test]
@@ -15,7 +16,7 @@ fn committed_layers_are_found_again_and_rests_are_swept() {
     drop(dropped);
     fs::create_dir_all(layers.join(".new-x/fs/deep")).unwrap();
     fs::create_dir_all(layers.join(".gone-x/fs/deep")).unwrap();
-    let again = Snapshots::open(&bench.dir.path().join("store")).unwrap();
+    let again = Snapshots::open(&bench.dir.path().join("store"), &IdMaps::default()).unwrap();
     assert_eq!(again.list(), [layer]);
     assert_eq!(again.find(&layer), bench.snapshots.find(&layer));
     assert_eq!(again.usage(&layer), 8192);
@@ -35,7 +36,7 @@ fn after_a_reboot_only_synced_layers_are_trusted() {
         json.insert("boot_id".into(), "another boot".into());
         fs::write(&path, serde_json::to_vec(&json).unwrap()).unwrap();
     }
-    let again = Snapshots::open(&bench.dir.path().join("store")).unwrap();
+    let again = Snapshots::open(&bench.dir.path().join("store"), &IdMaps::default()).unwrap();
     assert_eq!(again.list(), [synced]);
     assert!(!bench.snapshots.tree(&other).exists());
 }

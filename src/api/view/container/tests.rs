@@ -128,6 +128,7 @@ fn sandbox(name: &str) -> Sandbox {
     let ports = [("80/tcp", Some(vec![binding])), ("81/udp", None)];
     Sandbox {
         netns: Some("/run/x".into()),
+        userns: None,
         endpoints: BTreeMap::from([(name.to_owned(), endpoint)]),
         ports: ports.map(|(port, bindings)| (port.parse().unwrap(), bindings)).into(),
         files: None,
