@@ -334,5 +334,8 @@ scenario!(
         d.sh(&format!("{run} -d --name box busybox sleep 1000")).ok();
         assert_eq!(d.sh("docker exec -u 1000 box sh -c 'id -u; echo x >/dev/stdout'").ok(), "1000\nx");
         d.sh(&format!("{run} --rm --network container:box busybox true")).ok();
+        for _ in 0..3 {
+            d.sh(&format!("{run} --rm --pid container:box busybox true")).ok();
+        }
     }
 );
