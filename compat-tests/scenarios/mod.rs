@@ -1,6 +1,7 @@
 //! The scenarios, one file for each subject.
 
 mod attach;
+mod checkpoints;
 mod commit;
 mod copy;
 mod copy_attacks;

@@ -31,6 +31,9 @@ macro_rules! bind {
 
 bind! {
     served {
+        CheckpointCreate => containers::create_checkpoint,
+        CheckpointDelete => containers::delete_checkpoint,
+        CheckpointList => containers::list_checkpoints,
         ContainerArchive => containers::archive,
         ContainerArchiveInfo => containers::archive_info,
         ContainerAttach => containers::attach,
@@ -106,9 +109,6 @@ bind! {
     // Answered with 501, those of the swarm with what dockerd says when it is off.
     not_yet {
         // Container
-        CheckpointCreate,
-        CheckpointDelete,
-        CheckpointList,
         // Exec
         // Image
         BuildCancel,

@@ -18,6 +18,7 @@ use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
 use crate::api::websocket::BadHandshake;
+use crate::container::checkpoints::CheckpointError;
 use crate::container::create::Invalid;
 use crate::container::exec::ExecError;
 use crate::container::files::FilesError;
@@ -370,6 +371,25 @@ fn container_status(error: &ContainerError) -> StatusCode {
         ContainerError::StillAlive | ContainerError::Io { .. } | ContainerError::Shim { .. } => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
+    }
+}
+
+impl From<CheckpointError> for ApiError {
+    fn from(error: CheckpointError) -> Self {
+        let status = match &error {
+            CheckpointError::Container(error) => container_status(error),
+            CheckpointError::StartElsewhere => StatusCode::FORBIDDEN,
+            CheckpointError::RelativeDirectory(_) => StatusCode::BAD_REQUEST,
+            // dockerd gives these no kind.
+            CheckpointError::NotRunning(_)
+            | CheckpointError::Terminal
+            | CheckpointError::Name(_)
+            | CheckpointError::Exists { .. }
+            | CheckpointError::Missing { .. }
+            | CheckpointError::Shim { .. }
+            | CheckpointError::Io { .. } => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Self::new(status, error.to_string())
     }
 }
 

@@ -149,6 +149,8 @@ pub struct Config {
     /// `builtin`, `unconfined` or a file.
     pub seccomp_profile: String,
     pub no_new_privileges: bool,
+    /// Only what clients are told: the CLI offers checkpoints then.
+    pub experimental: bool,
     pub default_ipc_mode: String,
     /// `None`: private on cgroup v2, host on v1.
     pub default_cgroupns_mode: Option<String>,

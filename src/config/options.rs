@@ -126,7 +126,7 @@ pub static OPTIONS: &[Spec] = &[
     used("dns-search", "dns-search", List, "DNS search domains to use"),
     used("exec-opt", "exec-opts", List, "Runtime execution options"),
     used("exec-root", "exec-root", Text, "Root directory for execution state files"),
-    ignored("experimental", "experimental", Bool, "there are no experimental features"),
+    used("experimental", "experimental", Bool, "Tell clients that checkpoints are served"),
     used("feature", "features", Structure, "Enable feature in the daemon"),
     ignored("firewall-backend", "firewall-backend", Text, "rules go to nftables in a table of our own"),
     used("fixed-cidr", "fixed-cidr", Text, "IPv4 subnet for the default bridge network"),

@@ -41,6 +41,7 @@ pub fn config(raw: &Raw) -> Result<Config, ConfigError> {
         storage_opts: list(raw, "storage-opts")?,
         cgroup_driver,
         cgroup_parent: cgroup_parent(raw, cgroup_driver)?,
+        experimental: boolean(raw, "experimental")?.unwrap_or(false),
         init: boolean(raw, "init")?.unwrap_or(false),
         init_path: path(raw, "init-path")?,
         bridge: bridge(raw)?,

@@ -4,6 +4,7 @@
 //! directly, so that a container that is busy with something slow still takes input.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -37,8 +38,16 @@ pub struct RemoveOptions {
     pub volumes: Volumes,
 }
 
+/// What a container's process begins with.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Beginning {
+    Program,
+    /// The files of a checkpoint.
+    Checkpoint(PathBuf),
+}
+
 pub(super) enum Command {
-    Start(Reply),
+    Start(Beginning, Reply),
     Stop(StopOptions, Reply),
     Restart(StopOptions, Reply),
     Pause(Reply),
@@ -104,7 +113,11 @@ impl Handle {
 
     /// Runs its process; returns when that has been executed.
     pub async fn start(&self) -> Result<(), ContainerError> {
-        self.command(Command::Start).await
+        self.start_from(Beginning::Program).await
+    }
+
+    pub(super) async fn start_from(&self, beginning: Beginning) -> Result<(), ContainerError> {
+        self.command(|reply| Command::Start(beginning, reply)).await
     }
 
     /// Ends its process; returns when that is done and its resources are released.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use super::device_requests;
 use super::error::{ContainerError, StartFailure};
+use super::handle::Beginning;
 use super::mount_points;
 use super::mounts;
 use super::oci_spec;
@@ -36,6 +37,7 @@ pub(super) async fn run(
     parts: Arc<Parts>,
     now: Published,
     attachments: Vec<Attachment>,
+    beginning: Beginning,
 ) -> Result<Launched, ContainerError> {
     let record = now.record.clone();
     parts.launcher.anticipate();
@@ -63,6 +65,10 @@ pub(super) async fn run(
         systemd_cgroup: parts.config.cgroup_driver == crate::config::CgroupDriver::Systemd,
         port_sockets: std::mem::take(&mut sandbox.port_sockets),
         relays: std::mem::take(&mut sandbox.relays),
+        restore: match beginning {
+            Beginning::Program => None,
+            Beginning::Checkpoint(images) => Some(images),
+        },
         attachments,
     };
     match parts.launcher.launch(launch).await {

@@ -1,6 +1,7 @@
 //! Containers: their records, their life, and what turns a record into a running process.
 
 pub mod cdi;
+pub mod checkpoints;
 pub mod commit;
 pub mod config;
 pub mod create;

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::ending::Ending;
 use super::error::{ContainerError, StartFailure};
-use super::handle::{Command, Reply, Shared, Streams, Urgent};
+use super::handle::{Beginning, Command, Reply, Shared, Streams, Urgent};
 use super::health::Monitor;
 use super::launch;
 use super::parts::Parts;
@@ -76,8 +76,8 @@ impl Owner {
 
     async fn on_command(&mut self, command: Command) -> Flow {
         match command {
-            Command::Start(reply) => {
-                let result = self.start_anew().await;
+            Command::Start(beginning, reply) => {
+                let result = self.start_from(beginning).await;
                 answer(reply, result);
             }
             Command::Stop(options, reply) => self.stop(options, reply, false).await,
@@ -150,21 +150,25 @@ impl Owner {
 
     /// A start that counts restarts anew: by a user, or with the daemon.
     pub(super) async fn start_anew(&mut self) -> Result<(), ContainerError> {
+        self.start_from(Beginning::Program).await
+    }
+
+    async fn start_from(&mut self, beginning: Beginning) -> Result<(), ContainerError> {
         self.apply(Input::Start)?;
         self.restart_at = None;
-        self.launch().await
+        self.launch(beginning).await
     }
 
     async fn restart_by_rule(&mut self) {
         if self.apply(Input::RestartDue).is_ok()
-            && let Err(error) = self.launch().await
+            && let Err(error) = self.launch(Beginning::Program).await
         {
             tracing::warn!(container = %self.shared.id, %error, "automatic restart failed");
         }
     }
 
     /// Carries out [`Effect::Launch`], raced by the kill-and-remove lane.
-    async fn launch(&mut self) -> Result<(), ContainerError> {
+    async fn launch(&mut self, beginning: Beginning) -> Result<(), ContainerError> {
         self.publish();
         self.await_attaching().await;
         let attachments = self.take_waiting();
@@ -172,7 +176,7 @@ impl Owner {
         let mut effect = Box::pin(async move {
             // Until it runs, nobody else may mount its root.
             let held = files.write_owned().await;
-            launch::run(parts, now, attachments).await.map(|launched| (launched, held))
+            launch::run(parts, now, attachments, beginning).await.map(|launched| (launched, held))
         });
         let outcome = loop {
             tokio::select! {

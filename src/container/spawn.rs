@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::{mpsc, watch};
 
+use super::checkpoints;
 use super::handle::{Handle, Shared, Streams};
 use super::health::Monitor;
 use super::launch;
@@ -123,6 +124,7 @@ impl Owner {
             self.rest();
         }
         if !self.now.is_running() {
+            checkpoints::sweep(&self.parts.paths.checkpoints(&self.shared.id));
             if state::starts_with_daemon(&self.now.state, self.rule()) {
                 self.start_with_daemon().await;
             } else {

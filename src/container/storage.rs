@@ -44,6 +44,11 @@ impl Paths {
         self.containers().join(id.as_str())
     }
 
+    /// Where a container's checkpoints are, unless a client wants one elsewhere.
+    pub fn checkpoints(&self, id: &ContainerId) -> PathBuf {
+        self.container(id).join("checkpoints")
+    }
+
     /// The directory of all containers' run-time files.
     pub fn runs(&self) -> PathBuf {
         self.exec_root.join("containers")

@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::ShimError;
 use super::protocol::{
-    self, Command, Event, Exec, ExecExit, ExitRecord, Frames, Message, Reply, Request, Scope, Size, Status,
+    self, Checkpoint, Command, Event, Exec, ExecExit, ExitRecord, Frames, Message, Reply, Request, Scope,
+    Size, Status,
 };
 use super::spec::{Attachment, ExecSpec};
 use crate::base::id::ExecId;
@@ -113,6 +114,11 @@ impl Shim {
             Reply::Started { pid, at } => Ok(ExecProcess { pid, started: at }),
             Reply::Done => Err(ShimError::Mismatch),
         }
+    }
+
+    /// Writes the container's processes to files; returns once those are published.
+    pub async fn checkpoint(&self, checkpoint: Checkpoint) -> Result<(), ShimError> {
+        self.ask(Command::Checkpoint(checkpoint), Vec::new()).await.map(drop)
     }
 
     /// Tells an exec's terminal its size.

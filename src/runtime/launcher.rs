@@ -316,6 +316,7 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         capabilities: confinement.capabilities,
         resources: confinement.resources,
         attachments: streams,
+        restore: spec.restore.clone(),
     };
     (launch, clients)
 }

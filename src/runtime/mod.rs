@@ -19,5 +19,7 @@ mod spec;
 pub use client::{ExecProcess, Running, Shim, ShimEvent};
 pub use error::{LaunchError, ShimError, StartFailure};
 pub use launcher::{Adopted, Exited, Launcher};
-pub use protocol::{ExitRecord, Framing, LogMode, Runtime, Scope, Size, StdinMode, Streams};
+pub use protocol::{
+    Afterwards, Checkpoint, ExitRecord, Framing, LogMode, Runtime, Scope, Size, StdinMode, Streams,
+};
 pub use spec::{Attachment, ExecSpec, LaunchSpec};

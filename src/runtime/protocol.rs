@@ -71,6 +71,8 @@ pub enum Command {
     },
     /// Sets limits anew; what is not given stays as it is.
     Update(Box<LinuxResources>),
+    /// Writes the container's processes to files; answered once they are published.
+    Checkpoint(Checkpoint),
     /// The daemon knows of an exec's exit: its clients may see the end of their streams.
     AcknowledgeExec {
         exec: ExecId,
@@ -114,6 +116,26 @@ pub struct Launch {
     /// Published ports that the shim serves itself; their sockets are among those to hold.
     #[serde(default)]
     pub relays: Vec<Relay>,
+    /// The files of a [`Checkpoint`] that the container goes on from, in place of its program's beginning.
+    #[serde(default)]
+    pub restore: Option<PathBuf>,
+}
+
+/// How the container's processes are written to files.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Checkpoint {
+    /// Where the files are to be: they are written to the directory that [`crate::base::durable::building`] names and
+    /// published by rename.
+    pub images: PathBuf,
+    pub afterwards: Afterwards,
+}
+
+/// What becomes of the processes that were written to files.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Afterwards {
+    GoOn,
+    End,
 }
 
 /// A published port of an IP version that the container does not have.

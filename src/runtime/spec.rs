@@ -28,6 +28,8 @@ pub struct LaunchSpec {
     pub port_sockets: Vec<OwnedFd>,
     /// Which of them the shim serves.
     pub relays: Vec<Relay>,
+    /// The files of a checkpoint to go on from.
+    pub restore: Option<PathBuf>,
     /// Clients that attached before the start.
     pub attachments: Vec<Attachment>,
 }

@@ -3,16 +3,16 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 
-use super::creator::CONSOLE;
-use super::fork::fork;
-use super::report::{Reporter, start_failure};
+use super::creator::{self, CONSOLE};
+use super::report::Reporter;
 use crate::base::id::ContainerId;
+use crate::runtime::protocol::Afterwards;
 use oci_spec::runtime::Process;
 
 /// The runtime's directory for its own state, in the container's.
@@ -40,20 +40,43 @@ struct LogLine {
 type Streams = Option<[OwnedFd; 3]>;
 
 impl Program<'_> {
-    /// Starts to make the container; how it goes is reported. Returns the helper's process id.
-    pub fn start(&self, stdio: Streams, report: OwnedFd) -> io::Result<i32> {
-        self.helper(stdio, report, |stdio, reporter| {
+    /// Starts to make the container, or to make it again from the files of a checkpoint; how it goes is reported.
+    /// Returns the helper's process id.
+    pub fn start(&self, restore: Option<&Path>, stdio: Streams, report: OwnedFd) -> io::Result<i32> {
+        helper(stdio, report, |stdio, reporter| {
             let pid_file = self.dir.join(PID_FILE);
+            if let Some(images) = restore {
+                let mut restore = self.command("restore", stdio);
+                restore.arg("--image-path").arg(images).arg("--work-path").arg(self.dir).arg("--file-locks");
+                restore.arg("--detach").arg("--bundle").arg(self.dir).arg("--pid-file").arg(&pid_file);
+                self.run(restore.arg(self.id.as_str()))?;
+                return self.tell(&pid_file, reporter);
+            }
             let mut create = self.command("create", stdio);
             create.arg("--bundle").arg(self.dir).arg("--pid-file").arg(&pid_file);
             if stdio.is_none() {
                 create.arg("--console-socket").arg(self.dir.join(CONSOLE));
             }
             self.run(create.arg(self.id.as_str()))?;
-            let pid = read_pid(&pid_file)?;
-            reporter.process(pid, fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default());
+            self.tell(&pid_file, reporter)?;
             self.run(self.command("start", &None).arg(self.id.as_str()))
         })
+    }
+
+    fn tell(&self, pid_file: &Path, reporter: Reporter) -> Result<(), String> {
+        let pid = read_pid(pid_file)?;
+        reporter.process(pid, fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default());
+        Ok(())
+    }
+
+    /// Writes the container's processes to files; those that shall not go on are ended by the runtime.
+    pub fn checkpoint(&self, images: &Path, afterwards: Afterwards) -> Result<(), String> {
+        let mut command = self.command("checkpoint", &None);
+        command.arg("--image-path").arg(images).arg("--work-path").arg(self.dir).arg("--file-locks");
+        if afterwards == Afterwards::GoOn {
+            command.arg("--leave-running");
+        }
+        self.run(command.arg(self.id.as_str()))
     }
 
     /// Starts to add a process. `console` is the socket's path if it is to have a terminal.
@@ -65,7 +88,7 @@ impl Program<'_> {
         console: Option<PathBuf>,
         report: OwnedFd,
     ) -> io::Result<i32> {
-        self.helper(stdio, report, |stdio, reporter| {
+        helper(stdio, report, |stdio, reporter| {
             let description = self.dir.join(format!("exec-{name}.json"));
             let pid_file = self.dir.join(format!("exec-{name}.pid"));
             let json = serde_json::to_vec(process).map_err(|e| e.to_string())?;
@@ -88,22 +111,6 @@ impl Program<'_> {
     /// Lets the runtime forget the container, which has ended.
     pub fn delete(&self) -> Result<(), String> {
         self.run(self.command("delete", &None).arg("--force").arg(self.id.as_str()))
-    }
-
-    fn helper(
-        &self,
-        stdio: Streams,
-        report: OwnedFd,
-        body: impl FnOnce(&Streams, Reporter) -> Result<(), String>,
-    ) -> io::Result<i32> {
-        let reporter = Reporter::new(&report);
-        let mut keep = vec![reporter.fd()];
-        keep.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
-        fork(&keep, || {
-            if let Err(message) = body(&stdio, reporter) {
-                reporter.failure(start_failure(format!("{message}: unknown")));
-            }
-        })
     }
 
     fn command(&self, verb: &str, stdio: &Streams) -> Command {
@@ -137,6 +144,17 @@ impl Program<'_> {
         let mut lines = text.lines().filter_map(|line| serde_json::from_str::<LogLine>(line).ok());
         lines.rfind(|line| line.level == "error").map(|line| line.msg)
     }
+}
+
+/// Runs `body` in a forked helper that reports its failure.
+fn helper(
+    stdio: Streams,
+    report: OwnedFd,
+    body: impl FnOnce(&Streams, Reporter) -> Result<(), String>,
+) -> io::Result<i32> {
+    creator::helper(stdio, report, |stdio, reporter| {
+        body(&stdio, reporter).map_err(|message| format!("{message}: unknown"))
+    })
 }
 
 fn read_pid(file: &Path) -> Result<i32, String> {

@@ -71,6 +71,7 @@ impl Shim {
             Command::Exec(exec) => self.exec(asked, *exec, fds),
             Command::ExecSignal { exec, signal } => Some(self.signal_exec(&exec, signal)),
             Command::Update(resources) => Some(self.update(&resources)),
+            Command::Checkpoint(checkpoint) => self.checkpoint(asked, &checkpoint),
             Command::AcknowledgeExec { exec } => Some(self.exec_acknowledged(&exec)),
             Command::AcknowledgeExit => Some(self.acknowledged()),
         }

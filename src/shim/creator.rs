@@ -39,13 +39,24 @@ pub const CONSOLE: &str = "console.sock";
 
 /// Starts to make the container; how it goes is reported. Returns the helper's process id.
 pub fn start(dir: &Path, launch: &Launch, stdio: Stdio, report: OwnedFd) -> io::Result<i32> {
+    helper(stdio, report, |stdio, reporter| {
+        // Fails only if there is one already, which a new process has not.
+        let _ = tracing::subscriber::set_global_default(Hints::new(reporter));
+        create(dir, launch, stdio, reporter)
+    })
+}
+
+/// Runs `body` in a forked helper that has a process's streams, and reports its failure.
+pub fn helper(
+    stdio: Stdio,
+    report: OwnedFd,
+    body: impl FnOnce(Stdio, Reporter) -> Result<(), String>,
+) -> io::Result<i32> {
     let reporter = Reporter::new(&report);
     let mut keep = vec![reporter.fd()];
     keep.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     fork(&keep, move || {
-        // Fails only if there is one already, which a new process has not.
-        let _ = tracing::subscriber::set_global_default(Hints::new(reporter));
-        if let Err(message) = create(dir, launch, stdio, reporter) {
+        if let Err(message) = body(stdio, reporter) {
             reporter.failure(start_failure(message));
         }
     })
@@ -98,7 +109,8 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
         .map_err(|e| runtime_error(&e))
 }
 
-fn make_group(launch: &Launch) -> Result<(), String> {
+/// Makes the container's groups.
+pub fn make_group(launch: &Launch) -> Result<(), String> {
     let (Some(path), Some(resources)) = (launch.cgroups_path.as_deref(), launch.resources.as_ref()) else {
         return Ok(());
     };

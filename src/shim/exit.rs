@@ -47,7 +47,7 @@ impl Shim {
             self.trim_at = None;
             memory::trim();
         }
-        if self.over && self.exit.is_some() && self.listener.is_some() {
+        if self.over && self.exit.is_some() && self.listener.is_some() && self.checkpoint.is_none() {
             self.clean_up();
         }
         let keys: Vec<_> = self.processes.keys().copied().collect();

@@ -12,7 +12,7 @@ use super::poll::{INIT, Key, Token};
 use super::process::{Console, Process, State};
 use super::report::{self, Outcome, start_failure};
 use super::streams::{Ends, Streams};
-use super::{Shim, TRIM_AFTER, binary, creator, enter};
+use super::{Shim, TRIM_AFTER, binary, checkpoint, creator, enter};
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::socket_at;
 use crate::base::time::Timestamp;
@@ -55,10 +55,15 @@ impl Shim {
         }
         let (report, writer) = report::pipe(Token::Report(INIT), &self.poller)?;
         let helper = match binary_of(&launch, &self.dir) {
-            None => creator::start(&self.dir, &launch, stdio, writer)?,
+            None => match (&launch.restore, stdio) {
+                (Some(images), Some(stdio)) => {
+                    checkpoint::restore(&self.dir, &launch, images, stdio, writer)?
+                }
+                (_, stdio) => creator::start(&self.dir, &launch, stdio, writer)?,
+            },
             Some(program) => {
                 give_streams(&stdio, launch.user);
-                program.start(stdio, writer)?
+                program.start(launch.restore.as_deref(), stdio, writer)?
             }
         };
         let process = Process {

@@ -8,11 +8,13 @@
 
 mod binary;
 mod cgroup;
+mod checkpoint;
 mod client;
 mod command;
 mod confine;
 mod connection;
 mod creator;
+mod criu;
 mod detach;
 mod enter;
 mod exit;
@@ -100,6 +102,7 @@ struct Shim {
     held: Vec<OwnedFd>,
     relays: relay::Relays,
     processes: BTreeMap<Key, Process>,
+    checkpoint: Option<checkpoint::Writing>,
     next_key: Key,
     /// Ends of processes that nobody knew yet: an exec may end before its start has been read.
     unclaimed: Vec<(i32, End)>,
@@ -149,6 +152,7 @@ impl Shim {
             held: Vec::new(),
             relays: relay::Relays::default(),
             processes: BTreeMap::new(),
+            checkpoint: None,
             next_key: INIT + 1,
             unclaimed: Vec::new(),
             log: None,
@@ -176,9 +180,9 @@ impl Shim {
         Ok(())
     }
 
-    /// True while clients still take output of a container that is over.
+    /// True while clients still take output of a container that is over, or wait for its checkpoint.
     fn lingers(&self) -> bool {
-        self.processes.values().any(|process| !process.streams.clients_gone())
+        self.checkpoint.is_some() || self.processes.values().any(|process| !process.streams.clients_gone())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -199,6 +203,7 @@ impl Shim {
             Token::Oom => self.check_oom(),
             Token::Connection(id) => self.connection_ready(id, flags),
             Token::Report(key) => self.report_ready(key),
+            Token::Checkpoint => self.checkpoint_ready(),
             Token::Output(key, stream) => self.output_ready(key, stream),
             Token::Input(key) => {
                 if let Some(process) = self.processes.get_mut(&key) {

@@ -23,6 +23,8 @@ pub enum Token {
     Connection(u32),
     /// The pipe on which a process that is being started reports.
     Report(Key),
+    /// The pipe on which a checkpoint reports.
+    Checkpoint,
     Output(Key, Stream),
     Input(Key),
     Client(Key, u16),
@@ -43,6 +45,7 @@ impl Token {
             Self::Input(key) => (6, key, 0),
             Self::Client(key, id) => (7, key, id),
             Self::Relay(id, which) => (8, id, which),
+            Self::Checkpoint => (9, 0, 0),
         };
         kind << 48 | u64::from(who) << 16 | u64::from(which)
     }
@@ -61,6 +64,7 @@ impl Token {
             (6, _) => Self::Input(who),
             (7, id) => Self::Client(who, id),
             (8, which) => Self::Relay(who, which),
+            (9, _) => Self::Checkpoint,
             _ => return None,
         })
     }
@@ -130,6 +134,7 @@ mod tests {
             Token::Input(3),
             Token::Client(9, u16::MAX),
             Token::Relay(u32::MAX, 2),
+            Token::Checkpoint,
         ] {
             assert_eq!(Token::unpack(token.pack()), Some(token));
         }

@@ -59,7 +59,7 @@ fn engine(sources: &Sources<'_>) -> Value {
         "NEventsListener": sources.listeners,
         "SystemTime": Timestamp::now(),
         "ServerVersion": ENGINE_VERSION,
-        "ExperimentalBuild": false,
+        "ExperimentalBuild": sources.config.experimental,
     })
 }
 

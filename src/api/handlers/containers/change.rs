@@ -1,5 +1,7 @@
 //! What changes a container's state or name.
 
+use std::path::PathBuf;
+
 use http::StatusCode;
 use http::header::CONTENT_LENGTH;
 use serde_json::json;
@@ -10,6 +12,7 @@ use crate::api::filters::Filters;
 use crate::api::spec::params;
 use crate::api::{adapt, moment, respond};
 use crate::base::time::Timestamp;
+use crate::container::checkpoints::Wanted;
 use crate::container::host_config::HostConfig;
 use crate::container::state::{Force, Refusal};
 use crate::container::{ContainerError, Published, RemoveOptions, StopOptions, Volumes, signal, update};
@@ -26,10 +29,16 @@ pub async fn start(call: Call<params::ContainerStart>) -> Outcome {
                        v1.24";
         return Err(ApiError::invalid(message));
     }
-    if call.params.checkpoint.is_some() {
-        return Err(ApiError::new(StatusCode::NOT_IMPLEMENTED, "slipway does not support checkpoints yet"));
+    let handle = call.engine.containers.resolve(&call.params.id)?;
+    match call.params.checkpoint.as_deref().filter(|name| !name.is_empty()) {
+        None => handle.start().await?,
+        Some(name) => {
+            let name = name.to_owned();
+            let dir = call.params.checkpoint_dir.clone().filter(|dir| !dir.is_empty());
+            let wanted = Wanted { term: call.params.id.clone(), name, dir: dir.map(PathBuf::from) };
+            handle.start_from_checkpoint(call.engine.parts(), &wanted).await?;
+        }
     }
-    call.engine.containers.resolve(&call.params.id)?.start().await?;
     Ok(respond::no_content())
 }
 

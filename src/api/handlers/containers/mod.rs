@@ -3,6 +3,7 @@
 mod around;
 mod attach;
 mod change;
+mod checkpoints;
 mod create;
 mod files;
 mod lists;
@@ -13,6 +14,7 @@ mod wait;
 pub use around::Around;
 pub use attach::{attach, attach_websocket, wire_framing};
 pub use change::{delete, kill, pause, prune, rename, resize, restart, size, start, stop, unpause, update};
+pub use checkpoints::{create_checkpoint, delete_checkpoint, list_checkpoints};
 pub use create::create;
 pub use files::{archive, archive_info, changes, export, put_archive};
 pub use lists::Lists;
