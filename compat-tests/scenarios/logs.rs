@@ -1,5 +1,6 @@
 //! `docker logs`: what was written is what is read, whichever way it is asked for.
 
+use crate::harness::certificates::{Pair, Terms};
 use crate::harness::daemon::Daemon;
 use crate::harness::http::Request;
 use crate::harness::scenario::{Setup, scenario};
@@ -127,6 +128,81 @@ scenario!(lines_are_sent_to_syslog_gelf_and_fluentd, |d| {
         assert_eq!(read, "first\nsecond", "{driver}");
         d.sh("docker rm -f box").ok();
     }
+});
+
+/// A syslog server that speaks TLS on 127.0.0.1 and shows what it gets; it wants a certificate of `clients`.
+fn tls_sink(d: &Daemon, port: u16, server: &Pair, clients: Option<&Pair>) -> Running {
+    let (certificate, key) = (server.certificate.display(), server.key.display());
+    let authority = clients.map_or_else(String::new, |clients| {
+        let file = clients.certificate.display();
+        format!("context.verify_mode = ssl.CERT_REQUIRED; context.load_verify_locations(\"{file}\")")
+    });
+    let sink = d.sh_running(&format!(
+        "exec python3 -u -c '
+import socket, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(\"{certificate}\", \"{key}\")
+{authority}
+server = socket.create_server((\"127.0.0.1\", {port}))
+print(\"listening\")
+while True:
+    plain, _ = server.accept()
+    try:
+        with context.wrap_socket(plain, server_side=True) as client:
+            for piece in iter(lambda: client.recv(4096), b\"\"): print(piece)
+            print(\"end\")
+    except OSError as error: print(error)
+'"
+    ));
+    sink.shows("listening");
+    sink
+}
+
+const TLS_SYSLOG: &str = "--log-driver syslog --log-opt syslog-address=tcp+tls://localhost:5514";
+
+scenario!(lines_are_sent_to_syslog_over_tls, |d| {
+    let own = Pair::self_signed(d.dir(), "server", "DNS:localhost");
+    let ca = own.certificate.display();
+    let sink = tls_sink(d, 5514, &own, None);
+    // Each message of RFC 5424 has its length before it (RFC 5425).
+    for (format, shown) in [("rfc3164", "b'<30>"), ("rfc5424", "<30>1 ")] {
+        d.sh(&format!(
+            "docker run --rm {TLS_SYSLOG} --log-opt syslog-tls-ca-cert={ca} --log-opt syslog-format={format} \
+             --log-opt tag=secret busybox echo by {format}"
+        ))
+        .ok();
+        sink.shows(&format!("by {format}\\n"));
+        sink.shows(shown);
+    }
+    let output = sink.output();
+    let counted = output.lines().find(|line| line.contains("by rfc5424")).unwrap();
+    let (length, message) = counted.trim_start_matches("b'").split_once(' ').unwrap();
+    // A line end is two characters of Python's here, and the quote one more.
+    assert_eq!(length.parse::<usize>().unwrap(), message.len() - 2, "{counted}");
+    d.sh(&format!("docker run --rm {TLS_SYSLOG} busybox true"))
+        .fails(125, "certificate signed by unknown authority");
+    d.sh(&format!("docker run --rm {TLS_SYSLOG} --log-opt syslog-tls-skip-verify=true busybox echo unseen"))
+        .ok();
+    sink.shows("unseen");
+    d.sh(&format!("docker run --rm {TLS_SYSLOG} --log-opt syslog-tls-ca-cert=/nonexistent busybox true"))
+        .fails(127, "ailed to initialize logging driver: could not read CA certificate \"/nonexistent\": open /nonexistent: no such file or directory");
+    d.sh(&format!("docker run --rm {TLS_SYSLOG} --log-opt syslog-tls-cert=/nonexistent --log-opt syslog-tls-key=/nonexistent --log-opt syslog-tls-ca-cert={ca} busybox true"))
+        .fails(127, "ould not load X509 key pair: open /nonexistent: no such file or directory");
+});
+
+scenario!(a_syslog_server_may_want_a_certificate, |d| {
+    let own = Pair::self_signed(d.dir(), "server", "DNS:localhost");
+    let authority = Pair::self_signed(d.dir(), "clients", "DNS:clients");
+    let client = authority.sign(Terms { file: "client", names: "DNS:client", days: 2 });
+    let ca = own.certificate.display();
+    let (certificate, key) = (client.certificate.display(), client.key.display());
+    let sink = tls_sink(d, 5514, &own, Some(&authority));
+    d.sh(&format!(
+        "docker run --rm {TLS_SYSLOG} --log-opt syslog-tls-ca-cert={ca} --log-opt syslog-tls-cert={certificate} \
+         --log-opt syslog-tls-key={key} busybox echo known"
+    ))
+    .ok();
+    sink.shows("known");
 });
 
 scenario!(a_sink_that_is_not_there_fails_the_start, |d| {

@@ -11,4 +11,5 @@ pub mod sys;
 #[cfg(test)]
 pub mod testing;
 pub mod time;
+pub mod tls;
 pub mod units;

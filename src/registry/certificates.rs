@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use rustls::client::ResolvesClientCert;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, InconsistentKeys, SignatureScheme};
+use rustls::{ClientConfig, SignatureScheme};
 
 use super::settings::Trust;
-use super::verifier::{Unverified, Verifier};
 use crate::base::digest::Digest;
+use crate::base::tls::verifier::{Unverified, Verifier};
+use crate::base::tls::{certificates, identity};
 
 /// The files of one registry, by name.
 #[derive(Default)]
@@ -76,7 +76,7 @@ impl Certificates {
     /// What is no certificate is passed over, as Go's `AppendCertsFromPEM` does.
     fn roots(&self) -> Vec<CertificateDer<'static>> {
         let files = self.0.iter().filter(|(name, _)| name.ends_with(".crt"));
-        files.flat_map(|(_, pem)| CertificateDer::pem_slice_iter(pem).map_while(Result::ok)).collect()
+        files.flat_map(|(_, pem)| certificates(pem)).collect()
     }
 
     fn identities(&self, provider: &CryptoProvider) -> Result<Vec<Arc<CertifiedKey>>, String> {
@@ -99,25 +99,6 @@ impl Certificates {
             }
         }
         Ok(identities)
-    }
-}
-
-/// A certificate (its chain after it) with its key, both PEM; Go's words where they do not fit.
-fn identity(chain: &[u8], key: &[u8], provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(chain).map_while(Result::ok).collect();
-    if chain.is_empty() {
-        return Err("tls: failed to find any PEM data in certificate input".to_owned());
-    }
-    let key = PrivateKeyDer::from_pem_slice(key)
-        .map_err(|_| "tls: failed to find any PEM data in key input".to_owned())?;
-    let key = provider.key_provider.load_private_key(key).map_err(|error| format!("tls: {error}"))?;
-    let identity = CertifiedKey::new(chain, key);
-    match identity.keys_match() {
-        Err(rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch)) => {
-            Err("tls: private key does not match public key".to_owned())
-        }
-        // Other errors say that it is a certificate of version 1, which is the server's to judge.
-        _ => Ok(identity),
     }
 }
 
@@ -152,11 +133,11 @@ mod tests {
     use super::*;
 
     const PAIR: [(&str, &str); 2] = [
-        ("cert", include_str!("testdata/self-signed.pem")),
-        ("key", include_str!("testdata/self-signed.key")),
+        ("cert", include_str!("../base/tls/testdata/self-signed.pem")),
+        ("key", include_str!("../base/tls/testdata/self-signed.key")),
     ];
 
-    fn certificates(files: &[(&str, &str)]) -> Certificates {
+    fn made(files: &[(&str, &str)]) -> Certificates {
         let directory = tempfile::tempdir().unwrap();
         for (name, content) in files {
             fs::write(directory.path().join(name), content).unwrap();
@@ -165,7 +146,7 @@ mod tests {
     }
 
     fn error(files: &[(&str, &str)]) -> String {
-        certificates(files).client_config(Trust::Verified).unwrap_err()
+        made(files).client_config(Trust::Verified).unwrap_err()
     }
 
     #[test]
@@ -174,7 +155,7 @@ mod tests {
         assert!(
             none.client_config(Trust::Verified).unwrap().client_auth_cert_resolver.has_certs().eq(&false)
         );
-        assert_eq!(none.fingerprint(), certificates(&[("README", "not a certificate")]).fingerprint());
+        assert_eq!(none.fingerprint(), made(&[("README", "not a certificate")]).fingerprint());
     }
 
     #[test]
@@ -190,7 +171,7 @@ mod tests {
     #[test]
     fn pairs_that_do_not_fit_are_refused_in_go_s_words() {
         let [(_, certificate), (_, key)] = PAIR;
-        let other = include_str!("testdata/other.key");
+        let other = include_str!("../base/tls/testdata/other.key");
         for (certificate, key, expected) in [
             (certificate, other, "a.cert: tls: private key does not match public key"),
             ("", key, "a.cert: tls: failed to find any PEM data in certificate input"),
@@ -203,7 +184,7 @@ mod tests {
     #[test]
     fn a_pair_is_shown_to_servers_that_ask() {
         let [(_, certificate), (_, key)] = PAIR;
-        let pair = certificates(&[("a.cert", certificate), ("a.key", key), ("junk.crt", "junk")]);
+        let pair = made(&[("a.cert", certificate), ("a.key", key), ("junk.crt", "junk")]);
         let config = pair.client_config(Trust::Verified).unwrap();
         let schemes = [SignatureScheme::ECDSA_NISTP256_SHA256];
         let resolver = &config.client_auth_cert_resolver;
@@ -213,10 +194,10 @@ mod tests {
 
     #[test]
     fn other_content_has_another_fingerprint() {
-        let first = certificates(&[("a.crt", "1")]);
-        assert_eq!(first.fingerprint(), certificates(&[("a.crt", "1")]).fingerprint());
+        let first = made(&[("a.crt", "1")]);
+        assert_eq!(first.fingerprint(), made(&[("a.crt", "1")]).fingerprint());
         for other in [("a.crt", "2"), ("b.crt", "1")] {
-            assert_ne!(first.fingerprint(), certificates(&[other]).fingerprint());
+            assert_ne!(first.fingerprint(), made(&[other]).fingerprint());
         }
     }
 }

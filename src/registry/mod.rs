@@ -14,7 +14,6 @@ pub mod platform;
 pub mod reference;
 mod session;
 pub mod settings;
-mod verifier;
 mod words;
 
 use std::collections::{HashMap, HashSet};

@@ -4,10 +4,10 @@ use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 
-use chrono::{DateTime, SecondsFormat};
 use reqwest::Url;
-use rustls::pki_types::UnixTime;
-use rustls::{AlertDescription, CertificateError, InvalidMessage};
+use rustls::InvalidMessage;
+
+use crate::base::tls;
 
 /// The server does not speak TLS.
 pub const PLAIN_ANSWER: &str = "http: server gave HTTP response to HTTPS client";
@@ -80,75 +80,8 @@ fn address<'a>(url: &Url, mut causes: impl Iterator<Item = &'a (dyn Error + 'sta
 
 fn tls_words(url: &Url, error: &rustls::Error) -> String {
     match error {
-        rustls::Error::InvalidCertificate(certificate) => {
-            format!("tls: failed to verify certificate: x509: {}", certificate_words(host(url), certificate))
-        }
         rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => PLAIN_ANSWER.to_owned(),
-        rustls::Error::AlertReceived(alert) => format!("remote error: tls: {}", alert_words(*alert)),
-        other => format!("tls: {other}"),
-    }
-}
-
-const OUT_OF_TIME: &str = "certificate has expired or is not yet valid";
-
-fn certificate_words(host: &str, error: &CertificateError) -> String {
-    match error {
-        CertificateError::UnknownIssuer => "certificate signed by unknown authority".to_owned(),
-        CertificateError::Expired | CertificateError::NotValidYet => OUT_OF_TIME.to_owned(),
-        CertificateError::ExpiredContext { time, not_after } => {
-            format!("{OUT_OF_TIME}: current time {} is after {}", moment(time), moment(not_after))
-        }
-        CertificateError::NotValidYetContext { time, not_before } => {
-            format!("{OUT_OF_TIME}: current time {} is before {}", moment(time), moment(not_before))
-        }
-        CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
-            "certificate specifies an incompatible key usage".to_owned()
-        }
-        CertificateError::NotValidForName => format!("certificate is not valid for {host}"),
-        CertificateError::NotValidForNameContext { presented, .. } => name_words(host, presented),
-        other => other.to_string(),
-    }
-}
-
-/// RFC 3339, without fractions.
-fn moment(time: &UnixTime) -> String {
-    let seconds = i64::try_from(time.as_secs()).ok();
-    let date = seconds.and_then(|seconds| DateTime::from_timestamp(seconds, 0));
-    date.map(|date| date.to_rfc3339_opts(SecondsFormat::Secs, true)).unwrap_or_default()
-}
-
-/// `presented` are names as `DnsName("a")` and `IpAddress(1.2.3.4)`.
-fn name_words(host: &str, presented: &[String]) -> String {
-    let ip_wanted = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>().is_ok();
-    let kind = if ip_wanted { "IpAddress(" } else { "DnsName(" };
-    let names = presented.iter().filter_map(|name| name.strip_prefix(kind)?.strip_suffix(')'));
-    let names: Vec<_> = names.map(|name| name.trim_matches('"')).collect();
-    match (names.is_empty(), ip_wanted) {
-        (true, true) => {
-            format!("cannot validate certificate for {host} because it doesn't contain any IP SANs")
-        }
-        (true, false) => {
-            format!("certificate is not valid for any names, but wanted to match {host}")
-        }
-        (false, _) => format!("certificate is valid for {}, not {host}", names.join(", ")),
-    }
-}
-
-fn alert_words(alert: AlertDescription) -> String {
-    match alert {
-        AlertDescription::AccessDenied => "access denied".to_owned(),
-        AlertDescription::BadCertificate => "bad certificate".to_owned(),
-        AlertDescription::CertificateExpired => "expired certificate".to_owned(),
-        AlertDescription::CertificateRequired => "certificate required".to_owned(),
-        AlertDescription::CertificateRevoked => "revoked certificate".to_owned(),
-        AlertDescription::CertificateUnknown => "unknown certificate".to_owned(),
-        AlertDescription::HandshakeFailure => "handshake failure".to_owned(),
-        AlertDescription::InternalError => "internal error".to_owned(),
-        AlertDescription::UnknownCA => "unknown certificate authority".to_owned(),
-        AlertDescription::UnrecognisedName => "unrecognized name".to_owned(),
-        AlertDescription::UnsupportedCertificate => "unsupported certificate".to_owned(),
-        AlertDescription::ProtocolVersion => "protocol version not supported".to_owned(),
-        other => format!("alert({})", u8::from(other)),
+        other => tls::words::of(host(url), other),
     }
 }
 
@@ -187,18 +120,6 @@ mod tests {
         assert_eq!(of(&url, &error), format!("dial tcp {address}: connect: connection refused"));
     }
 
-    #[test]
-    fn a_certificate_out_of_time_is_told_with_both_times() {
-        let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-        let expired =
-            CertificateError::ExpiredContext { time: at(1_700_000_000), not_after: at(1_600_000_000) };
-        assert_eq!(
-            certificate_words("a", &expired),
-            "certificate has expired or is not yet valid: current time 2023-11-14T22:13:20Z is after \
-             2020-09-13T12:26:40Z"
-        );
-    }
-
     #[tokio::test]
     async fn a_server_of_plain_http_is_told_from_other_failures() {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -213,23 +134,5 @@ mod tests {
         let words = reason_of(&format!("https://{address}/v2/")).await;
         server.join().unwrap();
         assert_eq!(words, "http: server gave HTTP response to HTTPS client");
-    }
-
-    #[test]
-    fn names_that_do_not_match_are_told_as_go_does() {
-        let presented = [r#"DnsName("a.example")"#, r#"DnsName("b.example")"#, "IpAddress(10.0.0.1)"];
-        let presented = presented.map(str::to_owned);
-        for (host, presented, expected) in [
-            ("c.example", &presented[..], "certificate is valid for a.example, b.example, not c.example"),
-            ("10.0.0.2", &presented, "certificate is valid for 10.0.0.1, not 10.0.0.2"),
-            (
-                "10.0.0.2",
-                &presented[..2],
-                "cannot validate certificate for 10.0.0.2 because it doesn't contain any IP SANs",
-            ),
-            ("c", &[], "certificate is not valid for any names, but wanted to match c"),
-        ] {
-            assert_eq!(name_words(host, presented), expected);
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! Where a sink is: `tcp://HOST:PORT`, `udp://HOST:PORT`, `unix:///PATH`, `unixgram:///PATH`.
+//! Where a sink is: `tcp://HOST:PORT`, `tcp+tls://HOST:PORT`, `udp://HOST:PORT`, `unix:///PATH`, `unixgram:///PATH`.
 
 use std::path::PathBuf;
 
@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Address {
     Tcp(String),
+    Tls(String),
     Udp(String),
     Unix(PathBuf),
     UnixDatagram(PathBuf),
@@ -30,13 +31,17 @@ impl Address {
         let form = || AddressError::Form(text.to_owned());
         let (scheme, rest) = text.split_once("://").unwrap_or(("tcp", text));
         match scheme {
-            "tcp" | "udp" => {
+            "tcp" | "tcp+tls" | "udp" => {
                 let host = rest.trim_end_matches('/');
                 if host.is_empty() || host.contains('/') {
                     return Err(form());
                 }
                 let host = with_port(host, port).ok_or_else(|| AddressError::Port(text.to_owned()))?;
-                Ok(if scheme == "tcp" { Self::Tcp(host) } else { Self::Udp(host) })
+                Ok(match scheme {
+                    "tcp" => Self::Tcp(host),
+                    "udp" => Self::Udp(host),
+                    _ => Self::Tls(host),
+                })
             }
             "unix" | "unixgram" if !rest.starts_with('/') => Err(form()),
             "unix" => Ok(Self::Unix(rest.into())),
@@ -68,6 +73,7 @@ mod tests {
     fn addresses_are_read() {
         for (text, address) in [
             ("tcp://host", Address::Tcp("host:514".into())),
+            ("tcp+tls://host", Address::Tls("host:514".into())),
             ("tcp://host:1", Address::Tcp("host:1".into())),
             ("udp://[::1]:2", Address::Udp("[::1]:2".into())),
             ("udp://[::1]", Address::Udp("[::1]:514".into())),
@@ -95,15 +101,19 @@ mod properties {
 
         #[test]
         fn an_address_has_a_host_and_a_port_or_a_path(
-            text in "((tcp|udp|unix|unixgram|x)://)?[a-z.\\[\\]:/0-9]{0,12}",
+            text in "((tcp|tcp[+]tls|udp|unix|unixgram|x)://)?[a-z.\\[\\]:/0-9]{0,12}",
             port in any::<u16>(),
         ) {
             let Ok(address) = Address::parse(&text, port) else { return Ok(()) };
             match &address {
-                Address::Tcp(host) | Address::Udp(host) => {
+                Address::Tcp(host) | Address::Tls(host) | Address::Udp(host) => {
                     let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
                     prop_assert!(port.is_some(), "{}", text);
-                    let scheme = if address.is_datagram() { "udp" } else { "tcp" };
+                    let scheme = match address {
+                        Address::Tls(_) => "tcp+tls",
+                        Address::Udp(_) => "udp",
+                        _ => "tcp",
+                    };
                     prop_assert_eq!(Address::parse(&format!("{scheme}://{host}"), 9), Ok(address));
                 }
                 Address::Unix(path) | Address::UnixDatagram(path) => prop_assert!(path.is_absolute()),

@@ -12,6 +12,7 @@ mod options;
 mod role;
 mod sink;
 mod syslog;
+mod tls;
 
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ use super::json_file::Entry;
 pub use address::Address;
 pub use options::{ForwardError, read, validate};
 pub use role::{Forwarder, ROLE, main};
+pub use tls::Tls;
 
 /// Names of the drivers.
 pub const DRIVERS: [&str; 4] = ["fluentd", "gelf", "journald", "syslog"];
@@ -28,6 +30,9 @@ pub const DRIVERS: [&str; 4] = ["fluentd", "gelf", "journald", "syslog"];
 pub struct Forward {
     pub to: Address,
     pub format: Format,
+    /// For an address that asks for TLS.
+    #[serde(default)]
+    pub tls: Tls,
     /// Whether the container starts without the sink.
     pub may_be_absent: bool,
 }
@@ -44,7 +49,7 @@ pub enum Format {
 impl Forward {
     /// Whether the sink can be reached, as far as that can be told; waits for seconds at most.
     pub fn check(&self) -> std::io::Result<()> {
-        if self.may_be_absent { Ok(()) } else { sink::connect(&self.to).map(drop) }
+        if self.may_be_absent { Ok(()) } else { sink::connect(&self.to, &self.tls).map(drop) }
     }
 
     /// The packets, or pieces of a stream, that an entry becomes.

@@ -1,14 +1,14 @@
 //! The options of the drivers that send logs elsewhere. Texts of errors are dockerd's.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::address::{Address, AddressError};
 use super::fluentd::Fluentd;
 use super::gelf::{Gelf, GelfCompression};
 use super::journald::{self, Journald};
 use super::syslog::{self, Syslog};
-use super::{Format, Forward};
+use super::{Format, Forward, Tls};
 use crate::logs::attributes::{self, AttributeError, Subject};
 
 const SYSLOG_PORT: u16 = 514;
@@ -21,7 +21,15 @@ const DAEMON_FACILITY: u8 = 3;
 
 /// Options that every driver has.
 const COMMON: [&str; 5] = ["env", "env-regex", "labels", "labels-regex", "tag"];
-const SYSLOG: [&str; 3] = ["syslog-address", "syslog-facility", "syslog-format"];
+const SYSLOG: [&str; 7] = [
+    "syslog-address",
+    "syslog-facility",
+    "syslog-format",
+    "syslog-tls-ca-cert",
+    "syslog-tls-cert",
+    "syslog-tls-key",
+    "syslog-tls-skip-verify",
+];
 const GELF: [&str; 5] = [
     "gelf-address",
     "gelf-compression-level",
@@ -48,8 +56,6 @@ const FLUENTD: [&str; 10] = [
 pub enum ForwardError {
     #[error("unknown log opt '{key}' for {driver} log driver")]
     UnknownOption { key: String, driver: String },
-    #[error("log opt '{0}' is not supported: Slipway sends no TLS to syslog; use a local relay")]
-    NoTls(String),
     #[error("gelf-address is a required parameter")]
     NoGelfAddress,
     #[error("gelf: endpoint needs to be UDP or TCP")]
@@ -83,9 +89,6 @@ pub fn validate(
         _ => &[],
     };
     for key in options.keys().map(String::as_str) {
-        if driver == "syslog" && key.starts_with("syslog-tls-") {
-            return Err(ForwardError::NoTls(key.to_owned()));
-        }
         if !is_common(key) && !COMMON.contains(&key) && !own.contains(&key) {
             return Err(ForwardError::UnknownOption { key: key.to_owned(), driver: driver.to_owned() });
         }
@@ -119,8 +122,17 @@ fn syslog(options: &Options, tag: String) -> Result<Forward, ForwardError> {
         hostname: hostname(),
         tag,
         pid: std::process::id(),
+        counted: matches!(to, Address::Tls(_)) && form.is_some_and(syslog::Form::is_rfc5424),
     });
-    Ok(Forward { to, format, may_be_absent: false })
+    let file = |key| value(options, key).map(PathBuf::from);
+    let tls = Tls {
+        authorities: file("syslog-tls-ca-cert"),
+        certificate: file("syslog-tls-cert"),
+        key: file("syslog-tls-key"),
+        // Any value, as with dockerd.
+        unverified: options.contains_key("syslog-tls-skip-verify"),
+    };
+    Ok(Forward { to, format, tls, may_be_absent: false })
 }
 
 fn local_syslog() -> Address {
@@ -137,7 +149,9 @@ fn gelf(
     let address = value(options, "gelf-address").ok_or(ForwardError::NoGelfAddress)?;
     let to = match Address::parse(address, GELF_PORT)? {
         to @ (Address::Tcp(_) | Address::Udp(_)) => to,
-        Address::Unix(_) | Address::UnixDatagram(_) => return Err(ForwardError::GelfScheme),
+        Address::Tls(_) | Address::Unix(_) | Address::UnixDatagram(_) => {
+            return Err(ForwardError::GelfScheme);
+        }
     };
     let wrong = |key: &'static str| {
         let value = value(options, key).unwrap_or_default().to_owned();
@@ -173,7 +187,7 @@ fn gelf(
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     let format = Format::Gelf(Gelf { hostname: hostname(), compression, level, fields });
-    Ok(Forward { to, format, may_be_absent: false })
+    Ok(Forward { to, format, tls: Tls::default(), may_be_absent: false })
 }
 
 fn fluentd(
@@ -183,6 +197,9 @@ fn fluentd(
     extra: Options,
 ) -> Result<Forward, ForwardError> {
     let to = Address::parse(value(options, "fluentd-address").unwrap_or(FLUENTD_ADDRESS), FLUENTD_PORT)?;
+    if matches!(to, Address::Tls(_)) {
+        return Err(AddressError::Scheme("tcp+tls".to_owned()).into());
+    }
     let flag = |key: &'static str| match value(options, key) {
         None | Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Ok(false),
         Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Ok(true),
@@ -194,7 +211,7 @@ fn fluentd(
     fields.insert("container_name".to_owned(), format!("/{}", subject.name));
     let format = Format::Fluentd(Fluentd { tag, sub_second: flag("fluentd-sub-second-precision")?, fields });
     let may_be_absent = flag("fluentd-async")? || flag("fluentd-async-connect")?;
-    Ok(Forward { to, format, may_be_absent })
+    Ok(Forward { to, format, tls: Tls::default(), may_be_absent })
 }
 
 fn journald(subject: &Subject<'_>, tag: String, extra: Options) -> Forward {
@@ -213,7 +230,7 @@ fn journald(subject: &Subject<'_>, tag: String, extra: Options) -> Forward {
         .map(|(key, value)| (key.to_owned(), value.to_owned())),
     );
     let to = Address::UnixDatagram(journald::SOCKET.into());
-    Forward { to, format: Format::Journald(Journald { fields }), may_be_absent: false }
+    Forward { to, format: Format::Journald(Journald { fields }), tls: Tls::default(), may_be_absent: false }
 }
 
 fn value<'o>(options: &'o Options, key: &str) -> Option<&'o str> {

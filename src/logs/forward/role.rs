@@ -77,8 +77,12 @@ fn run(job: Job) -> io::Result<()> {
     changes
         .add_watch(dir, AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO)?;
     let mut reader = Reader::open(&job.path, options)?;
-    let mut sending =
-        Sending { sink: Sink::new(job.forward.to.clone()), forward: job.forward, over: None, lost: false };
+    let mut sending = Sending {
+        sink: Sink::new(job.forward.to.clone(), job.forward.tls.clone()),
+        forward: job.forward,
+        over: None,
+        lost: false,
+    };
     loop {
         let progress = reader.read(BATCH, &mut |entry| sending.entry(entry))?;
         if sending.lost {

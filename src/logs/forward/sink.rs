@@ -6,6 +6,7 @@ use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::time::{Duration, Instant};
 
 use super::address::Address;
+use super::tls::{self, Tls, TlsStream};
 
 /// How long a connection may take to be made, or to take bytes.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -15,31 +16,41 @@ const LAST_PAUSE: Duration = Duration::from_secs(5);
 /// A connection.
 pub enum Connection {
     Tcp(TcpStream),
+    Tls(Box<TlsStream>),
     Udp(UdpSocket),
     Unix(UnixStream),
     UnixDatagram(UnixDatagram),
 }
 
 /// Connects; waits for seconds at most. Errors say where to, in the words of Go's `net` package.
-pub fn connect(to: &Address) -> io::Result<Connection> {
+pub fn connect(to: &Address, tls: &Tls) -> io::Result<Connection> {
     let (network, place) = match to {
+        Address::Tls(host) => return Ok(Connection::Tls(Box::new(secure(host, tls)?))),
         Address::Tcp(host) => ("tcp", host.clone()),
         Address::Udp(host) => ("udp", host.clone()),
         Address::Unix(path) => ("unix", path.display().to_string()),
         Address::UnixDatagram(path) => ("unixgram", path.display().to_string()),
     };
-    open(to).map_err(|error| {
-        let reason = match error.raw_os_error() {
-            Some(number) => nix::errno::Errno::from_raw(number).desc().to_ascii_lowercase(),
-            None => error.to_string(),
-        };
-        io::Error::new(error.kind(), format!("dial {network} {place}: connect: {reason}"))
-    })
+    open(to).map_err(|error| in_words(network, &place, &error))
+}
+
+fn in_words(network: &str, place: &str, error: &io::Error) -> io::Error {
+    let reason = match error.raw_os_error() {
+        Some(number) => nix::errno::Errno::from_raw(number).desc().to_ascii_lowercase(),
+        None => error.to_string(),
+    };
+    io::Error::new(error.kind(), format!("dial {network} {place}: connect: {reason}"))
+}
+
+fn secure(host: &str, tls: &Tls) -> io::Result<TlsStream> {
+    let config = tls.config()?;
+    let socket = connect_tcp(host).map_err(|error| in_words("tcp", host, &error))?;
+    tls::handshake(host, socket, config)
 }
 
 fn open(to: &Address) -> io::Result<Connection> {
     Ok(match to {
-        Address::Tcp(host) => Connection::Tcp(connect_tcp(host)?),
+        Address::Tcp(host) | Address::Tls(host) => Connection::Tcp(connect_tcp(host)?),
         Address::Udp(host) => {
             let address = first(host)?;
             let socket = UdpSocket::bind(if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
@@ -70,6 +81,7 @@ fn connect_tcp(host: &str) -> io::Result<TcpStream> {
     }
     let stream = outcome?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
@@ -83,6 +95,7 @@ impl Connection {
         match self {
             Self::Tcp(stream) => stream.write_all(message),
             Self::Unix(stream) => stream.write_all(message),
+            Self::Tls(stream) => stream.write_all(message).and_then(|()| stream.flush()),
             Self::Udp(socket) => socket.send(message).map(drop),
             Self::UnixDatagram(socket) => socket.send(message).map(drop),
         }
@@ -92,13 +105,14 @@ impl Connection {
 /// A sink, connected or not.
 pub struct Sink {
     to: Address,
+    tls: Tls,
     connection: Option<Connection>,
     pause: Duration,
 }
 
 impl Sink {
-    pub fn new(to: Address) -> Self {
-        Self { to, connection: None, pause: FIRST_PAUSE }
+    pub fn new(to: Address, tls: Tls) -> Self {
+        Self { to, tls, connection: None, pause: FIRST_PAUSE }
     }
 
     /// Sends a message, connecting as often as it takes, until `deadline` says that it is enough. False if it was
@@ -125,7 +139,7 @@ impl Sink {
     fn try_send(&mut self, message: &[u8]) -> io::Result<()> {
         let connection = match &mut self.connection {
             Some(connection) => connection,
-            none => none.insert(connect(&self.to)?),
+            none => none.insert(connect(&self.to, &self.tls)?),
         };
         connection.send(message)
     }
@@ -134,8 +148,12 @@ impl Sink {
 impl Drop for Sink {
     fn drop(&mut self) {
         // What was sent arrives before the end.
-        if let Some(Connection::Tcp(stream)) = &self.connection {
-            let _ = stream.shutdown(Shutdown::Write);
+        match &mut self.connection {
+            Some(Connection::Tcp(stream)) => {
+                let _ = stream.shutdown(Shutdown::Write);
+            }
+            Some(Connection::Tls(stream)) => tls::close(stream),
+            _ => {}
         }
     }
 }

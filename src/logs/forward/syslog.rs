@@ -43,6 +43,9 @@ pub struct Syslog {
     pub tag: String,
     /// What stands for the sender's process.
     pub pid: u32,
+    /// Whether each message has its length before it (RFC 5425).
+    #[serde(default)]
+    pub counted: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -65,6 +68,13 @@ impl Form {
             "rfc5424micro" => Self::Rfc5424Micro,
             _ => return None,
         })
+    }
+}
+
+impl Form {
+    /// Whether it is one of RFC 5424's, which RFC 5425 is the way to send over TLS of.
+    pub fn is_rfc5424(self) -> bool {
+        matches!(self, Self::Rfc5424 | Self::Rfc5424Micro)
     }
 }
 
@@ -97,6 +107,9 @@ impl Syslog {
         .into_bytes();
         message.extend_from_slice(text(entry).0);
         message.push(b'\n');
+        if self.counted {
+            message.splice(0..0, format!("{} ", message.len()).into_bytes());
+        }
         message
     }
 }
@@ -108,7 +121,14 @@ mod tests {
     #[test]
     fn each_form_has_its_fields() {
         let encode = |form, stream| {
-            let syslog = Syslog { facility: 3, form, hostname: "host".into(), tag: "tag".into(), pid: 7 };
+            let syslog = Syslog {
+                facility: 3,
+                form,
+                hostname: "host".into(),
+                tag: "tag".into(),
+                pid: 7,
+                counted: false,
+            };
             let entry =
                 Entry { stream, time: "2026-01-02T03:04:05.678901234Z", attrs: None, line: b"text\n" };
             String::from_utf8(syslog.encode(&entry)).unwrap()

@@ -1,4 +1,4 @@
-//! Who a registry proves to be: webpki's judgement, and Go's where dockerd's users rely on that. Three things differ.
+//! Who a server proves to be: webpki's judgement, and Go's where dockerd's users rely on that. Three things differ.
 //! A certificate that is itself among the roots is good for a server, also if it says to be an authority: that is
 //! what `openssl req -x509` makes, and webpki refuses it. A wildcard may stand for all of a domain of one label
 //! (`*.lan`). And a wrong name is told before an unknown authority.
@@ -157,7 +157,7 @@ fn is_webpki(error: &Error, wanted: &webpki::Error) -> bool {
     held.downcast_ref() == Some(wanted)
 }
 
-/// Takes any certificate, whatever its version and key: for registries that the operator called insecure.
+/// Takes any certificate, whatever its version and key: for servers that the operator called insecure.
 #[derive(Debug)]
 pub struct Unverified(pub WebPkiSupportedAlgorithms);
 
