@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::daemon::Daemon;
 use crate::harness::http::{Request, Response};
-use crate::harness::images::Layer;
+use crate::harness::images::{self, Layer};
 use crate::harness::scenario::{Setup, scenario};
 
 fn put(d: &Daemon, target: &str, archive: Vec<u8>) -> Response {
@@ -225,4 +225,21 @@ scenario!(copying_and_exporting_are_events, |d| {
         .sh("sleep 1.1; docker events --since 1h --until 0s --filter container=box --format '{{.Action}}'")
         .ok();
     assert_eq!(seen, "create\nextract-to-dir\narchive-path\nexport");
+});
+
+scenario!(archives_are_decompressed_whatever_they_are_compressed_with, |d| {
+    d.sh("docker create --name box busybox true; mkdir tree; seq 9999 >tree/numbers; tar -C tree -cf all.tar .").ok();
+    for (tool, suffix) in [("gzip", "gz"), ("bzip2", "bz2"), ("xz", "xz")] {
+        d.sh(&format!("{tool} -k all.tar && curl -sf -H Expect: --unix-socket docker.sock -T all.tar.{suffix} 'http://d/v1.41/containers/box/archive?path=/tmp'"))
+            .ok();
+        d.sh("docker cp box:/tmp/numbers - | tar -x && cmp numbers tree/numbers && rm numbers").ok();
+        d.sh(&format!("docker import all.tar.{suffix} imported:{suffix} && docker create --name {suffix} imported:{suffix} true && docker cp {suffix}:/numbers . && cmp numbers tree/numbers && rm numbers")).ok();
+    }
+    std::fs::write(d.dir().join("busybox.tar"), images::busybox().docker_archive()).unwrap();
+    assert!(
+        d.sh("xz busybox.tar && docker load <busybox.tar.xz").ok().contains("Loaded image: busybox:latest")
+    );
+    // A stream that is cut off is told.
+    let cut = "head -c 2000 all.tar.xz >cut && curl -s -o said -w '%{http_code}' -H Expect: --unix-socket docker.sock -T cut 'http://d/v1.41/containers/box/archive?path=/tmp'";
+    assert_ne!(d.sh(cut).ok(), "200");
 });

@@ -33,7 +33,7 @@ pub struct ImportRequest {
 
 impl Images {
     /// Makes an image of `archive` (plain, gzip or zstd). Blocks.
-    pub fn import(&self, archive: impl Read, request: &ImportRequest) -> Result<Digest, ImageError> {
+    pub fn import(&self, archive: impl Read + Send, request: &ImportRequest) -> Result<Digest, ImageError> {
         let run = changes::apply(&request.changes)?;
         let lease = self.leases.begin();
         let (blob, compression) = self.receive(archive)?;
@@ -49,9 +49,15 @@ impl Images {
         Ok(id)
     }
 
-    fn receive(&self, archive: impl Read) -> Result<(Descriptor, Compression), ImageError> {
-        let (start, mut archive) = unpack::peek(archive).map_err(InvalidArchive::Read)?;
-        let compression = Compression::sniff(&start);
+    fn receive(&self, archive: impl Read + Send) -> Result<(Descriptor, Compression), ImageError> {
+        let (start, archive) = unpack::peek(archive).map_err(InvalidArchive::Read)?;
+        let mut compression = Compression::sniff(&start);
+        let mut archive: Box<dyn Read + Send> = Box::new(archive);
+        if matches!(compression, Compression::Bzip2 | Compression::Xz) {
+            // Layers of these have no media type: kept without.
+            archive = decompress::reader(compression, archive).map_err(InvalidArchive::Read)?;
+            compression = Compression::None;
+        }
         let mut ingest = self.contents.ingest_unknown()?;
         let mut buffer = vec![0; 256 << 10];
         loop {
@@ -63,7 +69,7 @@ impl Images {
             }
         }
         let media_type = match compression {
-            Compression::None => DOCKER_LAYER,
+            Compression::None | Compression::Bzip2 | Compression::Xz => DOCKER_LAYER,
             Compression::Gzip => DOCKER_LAYER_GZIP,
             Compression::Zstd => DOCKER_LAYER_ZSTD,
         };

@@ -80,7 +80,8 @@ fn manifest(
     }
     let layers = layers.iter().map(|layer| {
         let media_type = match layer.compression {
-            Compression::None => DOCKER_LAYER,
+            // For the last two there is no type; whoever unpacks a layer looks at how it begins.
+            Compression::None | Compression::Bzip2 | Compression::Xz => DOCKER_LAYER,
             Compression::Gzip => DOCKER_LAYER_GZIP,
             Compression::Zstd => DOCKER_LAYER_ZSTD,
         };

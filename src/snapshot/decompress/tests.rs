@@ -51,10 +51,13 @@ impl Read for Dribble<'_> {
 
 #[test]
 fn streams_are_told_by_their_first_bytes() {
-    let table: [(&[u8], Compression); 6] = [
+    let table: [(&[u8], Compression); 9] = [
         (&[0x1f, 0x8b, 8, 0], Compression::Gzip),
         (&[0x28, 0xb5, 0x2f, 0xfd], Compression::Zstd),
         (&[0x53, 0x2a, 0x4d, 0x18], Compression::Zstd),
+        (b"BZh9", Compression::Bzip2),
+        (b"BZhello", Compression::None),
+        (&[0xfd, b'7', b'z', b'X'], Compression::Xz),
         (b"etc/", Compression::None),
         (&[0x1f], Compression::None),
         (&[], Compression::None),
@@ -168,4 +171,65 @@ fn a_zstd_window_beyond_the_limit_is_refused() {
     // A frame header that asks for 2^30 bytes: window descriptor with exponent 20, then an empty last block.
     let stream = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 20 << 3, 0x01, 0x00, 0x00];
     assert!(read(&stream).is_err());
+}
+
+fn bzip2(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn xz(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn bzip2_and_xz_are_read_to_the_end_of_their_last_stream() {
+    let plain = plain();
+    for compress in [bzip2, xz] {
+        let compressed = compress(&plain);
+        let mut out = Vec::new();
+        let source = Dribble(&compressed, 0);
+        reader(Compression::sniff(&compressed), source).unwrap().read_to_end(&mut out).unwrap();
+        assert!(out == plain);
+        let twice = [compress(b"one "), compress(b"two")].concat();
+        assert_eq!(read(&twice).unwrap(), b"one two");
+    }
+}
+
+#[test]
+fn bzip2_and_xz_that_are_cut_or_broken_are_errors() {
+    let plain = plain();
+    for compress in [bzip2, xz] {
+        let compressed = compress(&plain);
+        for length in [6, 40, compressed.len() / 2, compressed.len() - 1] {
+            read(&compressed[..length]).unwrap_err();
+        }
+        let mut broken = compressed.clone();
+        broken[compressed.len() / 2] ^= 0x10;
+        read(&broken).unwrap_err();
+    }
+}
+
+#[test]
+fn an_xz_stream_that_wants_much_memory_is_refused() {
+    let options = |dictionary: u32| {
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(dictionary);
+        let mut filters = liblzma::stream::Filters::new();
+        filters.lzma2(&options);
+        let stream = liblzma::stream::Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32);
+        let mut encoder = liblzma::write::XzEncoder::new_stream(Vec::new(), stream.unwrap());
+        encoder.write_all(b"small").unwrap();
+        encoder.finish().unwrap()
+    };
+    assert_eq!(read(&options(64 << 20)).unwrap(), b"small");
+    let mut large = options(64 << 20);
+    // The dictionary's size in the block's header (the .xz format, 5.3.1), whose checksum is then as wrong as the
+    // decoder's wish for memory: it must refuse either way.
+    let at = large.windows(3).position(|window| window[..2] == [0x21, 1]).unwrap();
+    large[at + 2] = 40;
+    read(&large).unwrap_err();
 }
