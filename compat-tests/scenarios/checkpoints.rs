@@ -36,6 +36,7 @@ fn goes_on_from_its_checkpoint(d: &Daemon, options: &str) {
         assert_eq!(d.status("box"), "running");
         let before = last_number(d, "box");
         eventually("it goes on", || last_number(d, "box") > before);
+        d.sh("docker rm -f box").ok();
         return;
     }
     d.sh("docker checkpoint create box one").ok();
