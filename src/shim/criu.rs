@@ -12,11 +12,11 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use libcgroups::common::{CgroupConfig, CgroupManager, ControllerOpt, create_cgroup_manager};
 use nix::fcntl::FcntlArg;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
 use super::creator::give_to_user;
+use crate::base::sys::cgroup::Cgroup;
 
 /// Which stream was which pipe, beside criu's files; runc's name and form.
 const STREAMS: &str = "descriptors.json";
@@ -40,7 +40,7 @@ pub enum CriuError {
     #[error("a container that is in another's {0} namespace cannot be checkpointed")]
     SharedNamespace(LinuxNamespaceType),
     #[error("the container's control group: {0}")]
-    Group(String),
+    Group(io::Error),
     #[error("{}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("{}: {source}", path.display())]
@@ -80,7 +80,10 @@ impl Criu<'_> {
     /// The caller, which must have one thread, is in those groups afterwards.
     pub fn restore(&self, images: &Path, stdio: &[OwnedFd; 3], user: u32) -> Result<i32, CriuError> {
         let spec = self.spec()?;
-        enter_groups(&spec).map_err(CriuError::Group)?;
+        // criu's children inherit the groups; their limits are set, of which criu does not know all.
+        if let Some(path) = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref()) {
+            Cgroup::of_container(path).and_then(|group| group.join()).map_err(CriuError::Group)?;
+        }
         let list = images.join(STREAMS);
         let json_text = fs::read(&list).map_err(file(&list))?;
         let streams: Vec<PathBuf> = serde_json::from_slice(&json_text).map_err(json(&list))?;
@@ -187,22 +190,6 @@ fn refuse_shared(spec: &Spec) -> Result<(), CriuError> {
         .flatten()
         .find(|namespace| namespace.path().is_some() && namespace.typ() != LinuxNamespaceType::Network);
     shared.map_or(Ok(()), |namespace| Err(CriuError::SharedNamespace(namespace.typ())))
-}
-
-/// Makes the groups that libcontainer makes at a start, with their limits, and enters them: criu does not know all
-/// limits, device rules among them, and its children inherit the groups.
-fn enter_groups(spec: &Spec) -> Result<(), String> {
-    let Some(linux) = spec.linux() else { return Ok(()) };
-    let Some(path) = linux.cgroups_path() else { return Ok(()) };
-    let config =
-        CgroupConfig { cgroup_path: path.clone(), systemd_cgroup: false, container_name: String::new() };
-    let groups = create_cgroup_manager(config).map_err(|e| e.to_string())?;
-    let own = nix_of_libcgroups::unistd::Pid::this();
-    groups.add_task(own).map_err(|e| e.to_string())?;
-    let Some(resources) = linux.resources() else { return Ok(()) };
-    let limits =
-        ControllerOpt { resources, disable_oom_killer: false, oom_score_adj: None, freezer_state: None };
-    groups.apply(&limits).map_err(|e| e.to_string())
 }
 
 fn file(path: &Path) -> impl Fn(io::Error) -> CriuError {
