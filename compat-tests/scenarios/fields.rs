@@ -743,6 +743,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("HostConfig.IOMaximumIOps", "what_only_windows_can_do_is_refused"),
     ("HostConfig.DeviceRequests*", "a_cdi_device_brings_all_that_its_file_says"),
     ("HostConfig.Mounts.ImageOptions*", "an_image_is_shown_for_reading_while_the_container_runs"),
+    ("HostConfig.UsernsMode", "userns_host_turns_it_off_for_one_container"),
     ("ContainerExec.AttachStdin", "exec_joins_a_running_container"),
     ("ContainerExec.DetachKeys", "detach_keys_leave_an_exec_running"),
     ("ExecStart.Detach", "a_detached_exec_is_inspected_until_it_ends"),
@@ -783,10 +784,8 @@ const WITHOUT_EFFECT: &[(&str, &str)] = &[
 ];
 
 /// Fields that are refused or without effect until something else is there.
-const TO_COME: &[(&str, &str)] = &[
-    ("HostConfig.UsernsMode", "refused but for `host`: the daemon has no user namespaces"),
-    ("NetworkingConfig.EndpointsConfig.Aliases", "kept; needs the DNS server of user-defined networks"),
-];
+const TO_COME: &[(&str, &str)] =
+    &[("NetworkingConfig.EndpointsConfig.Aliases", "kept; needs the DNS server of user-defined networks")];
 
 fn walk(definitions: &Value, shape: &Value, at: &str, found: &mut BTreeSet<String>) {
     let shape = shape.as_array().and_then(|shapes| shapes.last()).unwrap_or(shape);
