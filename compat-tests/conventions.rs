@@ -137,7 +137,10 @@ fn the_shim_imports_little_and_no_tokio() {
 fn unsafe_code_is_in_base_sys_and_the_shim() {
     let word = Regex::new(r"\bunsafe\s*(\{|fn|impl|extern)").unwrap();
     let allowed = |path: &Path| {
-        path.starts_with(root().join("src/base/sys")) || path.starts_with(root().join("src/shim"))
+        // The last asks the kernel for what no library asks it for.
+        ["src/base/sys", "src/shim", "compat-tests/harness/seccomp.rs"]
+            .iter()
+            .any(|place| path.starts_with(root().join(place)))
     };
     let all = sources("src").into_iter().chain(sources("compat-tests"));
     let elsewhere = all.filter(|source| !allowed(&source.path) && word.is_match(&source.code()));
