@@ -182,6 +182,13 @@ scenario!(a_linked_container_is_known_by_its_alias, |d| {
     assert_eq!(told, expected.map(|line| format!("DATA_BASE{line}")).join("\n"));
     let get = "for i in $(seq 50); do wget -qO- http://data-base/ && exit 0; sleep 0.1; done; exit 1";
     assert_eq!(d.sh(&format!("{linked} sh -c '{get}'")).ok(), "served");
+    d.sh("docker run -d --name follower --link db:moved busybox sleep 1000").ok();
+    d.sh("docker stop -t 0 db && docker run -d --name squatter busybox sleep 1000 && docker start db").ok();
+    let now = d.inspect("db")["NetworkSettings"]["IPAddress"].as_str().unwrap().to_owned();
+    assert_ne!(now, address);
+    crate::harness::poll::eventually("the new address", || {
+        d.sh("docker exec follower grep moved /etc/hosts").ok() == format!("{now}\tmoved dbhost db")
+    });
     d.sh("docker create --name other --link db busybox").ok();
     assert_eq!(d.inspect("other")["HostConfig"]["Links"], json!(["/db:/other/db"]));
     d.sh("docker stop -t 0 db").ok();

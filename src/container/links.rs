@@ -1,13 +1,15 @@
 //! Legacy links (`--link`): on the default bridge a container learns the names and addresses of others from its hosts
-//! file, and of their ports and variables from its environment, as they are when it starts. On networks of one's own
+//! file, which follows them, and of their ports and variables from its environment, as they are when it starts. On networks of one's own
 //! names do all of this, and clients ask for links there as aliases of the endpoint.
 
 use std::cmp::Reverse;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use super::error::{ContainerError, LookupError};
 use super::host_config::HostConfig;
+use super::parts::Parts;
 use super::published::Published;
 use super::record::Record;
 use super::registry::Containers;
@@ -125,11 +127,41 @@ pub(super) fn hosts(containers: &Containers, record: &Record) -> Result<Vec<Stri
             });
         }
         let address = address(&child).ok_or(LinkError::NotAttached(name))?;
-        let mut names = vec![link.alias.as_str(), &child.record.config.hostname];
-        names.extend(Some(child.record.plain_name()).filter(|name| *name != link.alias));
-        lines.push(format!("{}:{address}", names.join(" ")));
+        lines.push(format!("{}:{address}", names(link, &child)));
     }
     Ok(lines)
+}
+
+fn names(link: &Link, child: &Published) -> String {
+    let mut names = vec![link.alias.as_str(), &child.record.config.hostname];
+    names.extend(Some(child.record.plain_name()).filter(|name| *name != link.alias));
+    names.join(" ")
+}
+
+/// Tells the running containers that are linked to `child` where it is now. Its variables stay what they were when they
+/// started.
+pub(super) fn spread_address(parts: &Arc<Parts>, child: &Published) {
+    let Some(address) = address(child) else { return };
+    let mut changes = Vec::new();
+    for handle in parts.containers.all() {
+        let parent = handle.snapshot();
+        let Some(sandbox) = parent.sandbox.clone().filter(|_| !parent.record.links.is_empty()) else {
+            continue;
+        };
+        let links = parent.record.links.iter().filter(|link| link.container == child.record.id);
+        changes.extend(links.map(|link| (sandbox.clone(), names(link, child))));
+    }
+    if changes.is_empty() {
+        return;
+    }
+    let parts = parts.clone();
+    tokio::task::spawn_blocking(move || {
+        for (sandbox, names) in changes {
+            if let Err(error) = parts.networks.readdress(&sandbox, &names, address.into()) {
+                tracing::warn!(names, %error, "the address of a linked container is not written");
+            }
+        }
+    });
 }
 
 fn address(child: &Published) -> Option<std::net::Ipv4Addr> {

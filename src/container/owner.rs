@@ -15,6 +15,7 @@ use super::error::{ContainerError, StartFailure};
 use super::handle::{Beginning, Command, Reply, Shared, Streams, Urgent};
 use super::health::Monitor;
 use super::launch;
+use super::links;
 use super::parts::Parts;
 use super::published::Published;
 use super::record::Record;
@@ -217,6 +218,7 @@ impl Owner {
         crash_point!("container-launched");
         self.persist();
         self.publish();
+        links::spread_address(&self.parts, &self.now);
         self.report().plain("start");
         Ok(())
     }

@@ -228,6 +228,16 @@ pub(super) fn replace_tail(path: &Path, heading: &str, lines: &str) -> io::Resul
     overwrite(path, &format!("{kept}{tail}"))
 }
 
+/// Gives the names of a line another address; a file without that line stays as it is.
+pub(super) fn readdress(path: &Path, names: &str, address: IpAddr) -> io::Result<()> {
+    let found = fs::read_to_string(path)?;
+    let lines = found.lines().map(|line| match line.split_once('\t') {
+        Some((_, own)) if own == names => format!("{address}\t{names}\n"),
+        _ => format!("{line}\n"),
+    });
+    overwrite(path, &lines.collect::<String>())
+}
+
 /// Replaces the content, if it differs, and keeps the inode; a new file gets mode 0644.
 fn overwrite(path: &Path, text: &str) -> io::Result<()> {
     if fs::read(path).is_ok_and(|found| found == text.as_bytes()) {
@@ -248,6 +258,16 @@ mod tests {
     use std::os::unix::fs::MetadataExt;
 
     const OWNER: Owner = Owner::ROOT;
+
+    #[test]
+    fn only_the_line_of_the_names_gets_another_address() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("hosts");
+        fs::write(&path, "127.0.0.1\tlocalhost\n172.17.0.2\tdb dbhost\n172.17.0.3\tdb\n").unwrap();
+        readdress(&path, "db dbhost", "172.17.0.9".parse().unwrap()).unwrap();
+        let expected = "127.0.0.1\tlocalhost\n172.17.0.9\tdb dbhost\n172.17.0.3\tdb\n";
+        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    }
 
     fn files<'a>(dns: &'a DnsOptions, extra: &'a [(String, IpAddr)], addresses: &'a [IpAddr]) -> Files<'a> {
         Files { hostname: "web", domainname: "example.org", addresses, extra, dns, reach: Reach::V4 }

@@ -246,6 +246,18 @@ impl Networks {
         }
     }
 
+    /// Gives the names of a line in the hosts file of a sandbox another address. Blocks.
+    pub fn readdress(
+        &self,
+        sandbox: &Sandbox,
+        names: &str,
+        address: std::net::IpAddr,
+    ) -> std::io::Result<()> {
+        let _one_writer = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(dir) = &sandbox.files else { return Ok(()) };
+        files::readdress(&dir.join("hosts"), names, address)
+    }
+
     /// Follows a container's new name, without the leading slash.
     pub fn rename(&self, container: &ContainerId, name: &str) {
         if let Some(attached) = self.inner.state().attached.get_mut(container) {

@@ -32,6 +32,13 @@ pub fn of_networks() -> Vec<Row> {
             "198.51.100.77/24\nfd00:77::77/64",
         ),
         endpoint(
+            "NetworkingConfig.EndpointsConfig.Aliases",
+            "own",
+            json!({ "Aliases": ["known"] }),
+            "HOST: docker run --rm --network own busybox ping -c 1 -W 5 known >/dev/null && echo reached",
+            "reached",
+        ),
+        endpoint(
             "NetworkingConfig.EndpointsConfig.IPAMConfig.LinkLocalIPs",
             "own",
             json!({ "IPAMConfig": { "LinkLocalIPs": ["169.254.34.68"] } }),
