@@ -107,7 +107,7 @@ impl Handle {
         let own_network = now.record.host_config.network_mode != "host";
         let (memory, processors) = (parts.host.memory, parts.host.processors);
         let read = move || {
-            let cgroup = Cgroup::of_container(&path).ok()?;
+            let cgroup = Cgroup::named(&path).ok()?;
             let mut sample = sample(&cgroup, memory);
             sample.cpu.system = host_time(processors);
             sample.cpu.online = processors;
@@ -125,7 +125,7 @@ fn sample(cgroup: &Cgroup, host_memory: u64) -> Sample {
     let file = |controller: &str, name: &str| {
         cgroup.dir(controller).map(|dir| read_text(&dir.join(name))).unwrap_or_default()
     };
-    let unified = !file("", "cgroup.controllers").is_empty();
+    let unified = cgroup.unified().is_some();
     let (cpu, mut memory, devices) = match unified {
         true => (cpu_v2(&file), memory_v2(&file), devices_v2(&file("io", "io.stat"))),
         false => (cpu_v1(&file), memory_v1(&file), devices_v1(&file)),

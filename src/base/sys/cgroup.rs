@@ -49,10 +49,16 @@ impl Cgroup {
 
     /// The groups that a container with this `cgroupsPath` has, whether it runs or not; those that exist.
     pub fn of_container(cgroups_path: &Path) -> io::Result<Self> {
+        let mut all = Self::named(cgroups_path)?;
+        all.dirs.retain(|_, dir| dir.is_dir());
+        Ok(all)
+    }
+
+    /// The groups that a container with this `cgroupsPath` has while it runs; whether they exist is not looked at.
+    pub fn named(cgroups_path: &Path) -> io::Result<Self> {
         let path = from_specification(cgroups_path);
-        let mounts = own_mount_points()?;
-        let dirs = mounts.iter().map(|(name, mount)| (name.clone(), mount.join(&path)));
-        Ok(Self { dirs: dirs.filter(|(_, dir)| dir.is_dir()).collect() })
+        let dirs = own_mount_points()?.iter().map(|(name, mount)| (name.clone(), mount.join(&path)));
+        Ok(Self { dirs: dirs.collect() })
     }
 
     /// The directory of a controller: its own on v1, the common one on v2.
