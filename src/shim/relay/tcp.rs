@@ -96,10 +96,13 @@ impl Connection {
                 return Ok(());
             }
             if self.ends[from].ended {
-                return self.ends[to].shut();
+                return Ok(());
             }
             match self.ends[from].stream.read(&mut chunk) {
-                Ok(0) => self.ends[from].ended = true,
+                Ok(0) => {
+                    self.ends[from].ended = true;
+                    return self.ends[to].shut();
+                }
                 Ok(count) => self.ends[to].pending.extend_from_slice(&chunk[..count]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}

@@ -67,6 +67,32 @@ fn a_connection_is_carried_both_ways_and_half_closed() {
     });
 }
 
+/// An end that was seen as the last thing of a turn was once not told to the other side.
+#[test]
+fn an_end_is_passed_on_whenever_it_is_seen() {
+    let container = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (relay, socket) = tcp(container.local_addr().unwrap());
+    let host = relay.host;
+    serving(relay, socket, || {
+        let sent = vec![7; CHUNK * TURN];
+        for _ in 0..200 {
+            let mut client = TcpStream::connect(host).unwrap();
+            let (mut stream, _) = container.accept().unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+            std::thread::scope(|scope| {
+                scope.spawn(|| {
+                    client.write_all(&sent).unwrap();
+                    client.shutdown(std::net::Shutdown::Write).unwrap();
+                });
+                let mut all = Vec::new();
+                stream.read_to_end(&mut all).unwrap();
+                assert_eq!(all.len(), sent.len());
+            });
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    });
+}
+
 #[test]
 fn a_client_is_let_go_where_nobody_listens() {
     let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
