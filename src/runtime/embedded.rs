@@ -9,7 +9,6 @@
 //! - Its own cgroup v1 mounts ignore `ro` and cannot be made where another container's processes are seen; binds of the
 //!   container's directories take their place.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxCapabilities, LinuxResources, LinuxSeccomp, Mount, Spec};
@@ -25,8 +24,7 @@ pub(super) struct Taken {
 
 /// Changes a specification to what the embedded runtime understands.
 pub(super) fn adapt(spec: &mut Spec) -> Taken {
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let mounts = cgroup::hierarchies(&mountinfo).into_iter().map(|hierarchy| hierarchy.mount);
+    let mounts = cgroup::own_hierarchies().iter().map(|hierarchy| hierarchy.mount.clone());
     let shown: Vec<_> = mounts.filter(|mount| mount.starts_with("/sys/fs/cgroup")).collect();
     adapt_to(spec, &shown)
 }

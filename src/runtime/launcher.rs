@@ -291,6 +291,7 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         .and_then(|linux| linux.namespaces().as_ref())
         .is_some_and(|all| all.iter().any(|ns| ns.typ() == LinuxNamespaceType::Pid && ns.path().is_none()));
     let user = spec.spec.process().as_ref().map_or(0, |process| process.user().uid());
+    let users = users_of(&spec.spec);
     let rlimits =
         spec.spec.process().as_ref().and_then(|process| process.rlimits().clone()).unwrap_or_default();
     let terminal = spec.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
@@ -310,8 +311,8 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         cgroups_path,
         own_pid_namespace,
         // One that the namespace lacks is the runtime's to complain about.
-        user: users_of(&spec.spec).to_host(user).unwrap_or(user),
-        in_user_namespace: users_of(&spec.spec) != IdMap::default(),
+        user: users.to_host(user).unwrap_or(user),
+        in_user_namespace: users != IdMap::default(),
         rlimits,
         capabilities: confinement.capabilities,
         resources: confinement.resources,

@@ -127,7 +127,7 @@ pub fn restore(
     creator::helper(Some(stdio), report, |stdio, reporter| {
         creator::make_group(launch)?;
         let Some(stdio) = stdio else { return Err("a terminal cannot be restored".to_owned()) };
-        let restored = Criu { dir }.restore(images, &stdio, launch.user);
+        let restored = Criu { dir }.restore(images, &stdio);
         let pid = restored.map_err(|error| format!("runc restore failed: {error}: unknown"))?;
         let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         reporter.process(pid, cgroup);

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::rc::Rc;
@@ -84,7 +84,6 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
         .with_executor(program);
     match stdio {
         Some([stdin, stdout, stderr]) => {
-            [&stdin, &stdout, &stderr].into_iter().for_each(|fd| give_to_user(fd.as_fd(), launch.user));
             builder = builder.with_stdin(stdin).with_stdout(stdout).with_stderr(stderr);
         }
         None => builder = builder.with_console_socket(Some(dir.join(CONSOLE))),
@@ -123,15 +122,6 @@ pub fn make_group(launch: &Launch) -> Result<(), String> {
              unknown"
         )
     })
-}
-
-/// Lets a process open its own streams through /dev/stdout and the like. /dev/null stays root's; where the owner cannot
-/// be set, the streams can still be used.
-pub fn give_to_user(fd: BorrowedFd<'_>, uid: u32) {
-    let is_pipe = nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO);
-    if is_pipe && uid != 0 {
-        let _ = nix::unistd::fchown(fd, Some(uid.into()), None);
-    }
 }
 
 /// The runtime's error with all its causes, as runc would put it.

@@ -15,7 +15,6 @@ use std::process::{Command, Stdio};
 use nix::fcntl::FcntlArg;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 
-use super::creator::give_to_user;
 use crate::base::sys::cgroup::Cgroup;
 
 /// Which stream was which pipe, beside criu's files; runc's name and form.
@@ -78,7 +77,7 @@ impl Criu<'_> {
 
     /// Makes the processes again, with these streams and in the container's groups; returns their first one's number.
     /// The caller, which must have one thread, is in those groups afterwards.
-    pub fn restore(&self, images: &Path, stdio: &[OwnedFd; 3], user: u32) -> Result<i32, CriuError> {
+    pub fn restore(&self, images: &Path, stdio: &[OwnedFd; 3]) -> Result<i32, CriuError> {
         let spec = self.spec()?;
         // criu's children inherit the groups; their limits are set, of which criu does not know all.
         if let Some(path) = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref()) {
@@ -94,7 +93,6 @@ impl Criu<'_> {
         let mut inherited = Vec::new();
         for (was, now) in streams.iter().zip(stdio) {
             if was.to_string_lossy().starts_with("pipe:") {
-                give_to_user(now.as_fd(), user);
                 inherited.push((was.to_string_lossy().into_owned(), now.try_clone().map_err(file(was))?));
             }
         }

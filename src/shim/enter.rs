@@ -16,11 +16,9 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::{PosixRlimit, Process};
 
 use super::confine::{ConfineError, Filter, as_program, confine};
-use super::creator::give_to_user;
 use super::fork::{close_all_but, fork};
 use super::program::{Program, home_of, reason};
 use super::report::{Reporter, start_failure};
-use crate::base::id_map::IdMap;
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::fdpass;
 use crate::base::sys::pidfd::PidFd;
@@ -106,10 +104,6 @@ fn fail(reporter: Reporter, error: &EnterError) {
 /// The helper: everything that is done with the host's view.
 fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> Result<(), EnterError> {
     let filter = Filter::read(entry.dir).map_err(EnterError::Filter)?;
-    if let Stdio::Pipes(fds) = stdio {
-        let uid = host_uid(entry.init, entry.process.user().uid());
-        fds.iter().for_each(|fd| give_to_user(fd.as_fd(), uid));
-    }
     if let Some(score) = entry.process.oom_score_adj() {
         fs::write("/proc/self/oom_score_adj", score.to_string())
             .map_err(|e| EnterError::Step { what: "set the OOM score", errno: errno(&e) })?;
@@ -149,13 +143,6 @@ fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> R
             Ok(())
         }
     }
-}
-
-/// The host's number for a user of the container.
-pub fn host_uid(init: i32, uid: u32) -> u32 {
-    let map = fs::read_to_string(format!("/proc/{init}/uid_map")).ok().and_then(|text| IdMap::parse(&text));
-    // One that the namespace lacks is refused when it is set.
-    map.and_then(|map| map.to_host(uid).ok()).unwrap_or(uid)
 }
 
 /// All of the container's namespaces that this process is not in. Joining those it is in already would do no harm, but

@@ -1,7 +1,8 @@
 //! Starting the container, and whatever else is to run in it.
 
+use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Instant;
@@ -13,6 +14,7 @@ use super::process::{Console, Process, State};
 use super::report::{self, Outcome, start_failure};
 use super::streams::{Ends, Streams};
 use super::{Shim, TRIM_AFTER, binary, checkpoint, creator, enter};
+use crate::base::id_map::IdMap;
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::socket_at;
 use crate::base::time::Timestamp;
@@ -50,6 +52,7 @@ impl Shim {
             streams.open_pipes(ours, &self.poller)?;
             (Console::None, Some(theirs))
         };
+        give_streams(&stdio, launch.user);
         for (client, wanted) in clients.into_iter().zip(launch.attachments.iter().cloned()) {
             streams.attach(client, wanted, &self.poller)?;
         }
@@ -61,10 +64,7 @@ impl Shim {
                 }
                 (_, stdio) => creator::start(&self.dir, &launch, stdio, writer)?,
             },
-            Some(program) => {
-                give_streams(&stdio, launch.user);
-                program.start(launch.restore.as_deref(), stdio, writer)?
-            }
+            Some(program) => program.start(launch.restore.as_deref(), stdio, writer)?,
         };
         let process = Process {
             exec: None,
@@ -139,6 +139,7 @@ impl Shim {
         stdio: Option<[OwnedFd; 3]>,
         report: OwnedFd,
     ) -> io::Result<(Console, i32)> {
+        give_streams(&stdio, self.host_uid(init, process.user().uid()));
         if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir)) {
             let name = format!("exec-{}", self.next_key);
             let (console, path) = if stdio.is_none() {
@@ -147,7 +148,6 @@ impl Shim {
             } else {
                 (Console::None, None)
             };
-            give_streams(&stdio, enter::host_uid(init, process.user().uid()));
             return Ok((console, program.exec(&name, process, stdio, path, report)?));
         }
         let (console, stdio) = match stdio {
@@ -159,6 +159,17 @@ impl Shim {
         };
         let entry = enter::Entry { dir: &self.dir, init, cgroup: &self.cgroup, process, size };
         Ok((console, enter::start(&entry, stdio, report)?))
+    }
+
+    /// The host's number for a user of the container.
+    fn host_uid(&self, init: i32, uid: u32) -> u32 {
+        if !self.launch.as_ref().is_some_and(|launch| launch.in_user_namespace) {
+            return uid;
+        }
+        let text = fs::read_to_string(format!("/proc/{init}/uid_map")).ok();
+        let map = text.and_then(|text| IdMap::parse(&text));
+        // One that the namespace lacks is refused when it is set.
+        map.and_then(|map| map.to_host(uid).ok()).unwrap_or(uid)
     }
 
     /// A process that is being started told something.
@@ -251,15 +262,21 @@ pub(super) fn binary_of<'a>(launch: &'a Launch, dir: &'a Path) -> Option<binary:
     }
 }
 
-/// Runtime programs can change the owner only where their user namespace has the one before.
+/// Lets a process open its own streams through /dev/stdout and the like. /dev/null stays root's; where the owner cannot
+/// be set, the streams can still be used. Done here, since who is in a user namespace can give away only what is in it.
 fn give_streams(stdio: &Option<[OwnedFd; 3]>, uid: u32) {
-    stdio.iter().flatten().for_each(|fd| creator::give_to_user(fd.as_fd(), uid));
+    let is_pipe = |fd: &&OwnedFd| {
+        nix::sys::stat::fstat(fd).is_ok_and(|stat| stat.st_mode & libc::S_IFMT == libc::S_IFIFO)
+    };
+    for fd in stdio.iter().flatten().filter(|fd| uid != 0 && is_pipe(fd)) {
+        let _ = nix::unistd::fchown(fd, Some(uid.into()), None);
+    }
 }
 
 /// Pipes for a process without a terminal: the shim's ends and the process's.
 pub(super) fn pipes(stdin: StdinMode) -> io::Result<(Ends, [OwnedFd; 3])> {
     let (their_stdin, stdin) = match stdin {
-        StdinMode::Closed => (std::fs::File::open("/dev/null")?.into(), None),
+        StdinMode::Closed => (fs::File::open("/dev/null")?.into(), None),
         StdinMode::Open | StdinMode::OpenOnce => {
             let (reader, writer) = io::pipe()?;
             (OwnedFd::from(reader), Some(OwnedFd::from(writer)))
@@ -273,6 +290,6 @@ pub(super) fn pipes(stdin: StdinMode) -> io::Result<(Ends, [OwnedFd; 3])> {
 
 /// The streams of an exec that nobody is connected to.
 fn nowhere() -> io::Result<[OwnedFd; 3]> {
-    let open = || std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
+    let open = || fs::OpenOptions::new().read(true).write(true).open("/dev/null").map(OwnedFd::from);
     Ok([open()?, open()?, open()?])
 }

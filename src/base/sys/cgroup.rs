@@ -260,7 +260,7 @@ pub struct Hierarchy {
 }
 
 /// The cgroup v1 hierarchies, from the text of `/proc/self/mountinfo`; one that is mounted over itself counts once.
-pub fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     let hierarchy = |line: &str| {
         let (left, right) = line.split_once(" - cgroup ")?;
         let options = right.split(' ').nth(1)?.split(',').map(str::to_owned).collect();
@@ -275,15 +275,30 @@ pub fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     all
 }
 
-/// Where this process finds the hierarchies. Read once: they are mounted before it starts, while the list of all mounts
-/// grows with each container.
+/// The cgroup v1 hierarchies of this process; none if its mounts cannot be read.
+pub fn own_hierarchies() -> &'static [Hierarchy] {
+    own_mounts().map_or(&[], |mounts| mounts.hierarchies.as_slice())
+}
+
 fn own_mount_points() -> io::Result<&'static BTreeMap<String, PathBuf>> {
-    static POINTS: OnceLock<BTreeMap<String, PathBuf>> = OnceLock::new();
-    if let Some(points) = POINTS.get() {
-        return Ok(points);
+    own_mounts().map(|mounts| &mounts.points)
+}
+
+/// Where this process finds control groups.
+struct Mounts {
+    points: BTreeMap<String, PathBuf>,
+    hierarchies: Vec<Hierarchy>,
+}
+
+/// Read once: they are mounted before this process starts, while the list of all mounts grows with each container.
+fn own_mounts() -> io::Result<&'static Mounts> {
+    static MOUNTS: OnceLock<Mounts> = OnceLock::new();
+    if let Some(mounts) = MOUNTS.get() {
+        return Ok(mounts);
     }
-    let points = mount_points(&fs::read_to_string("/proc/self/mountinfo")?);
-    Ok(POINTS.get_or_init(|| points))
+    let text = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = Mounts { points: mount_points(&text), hierarchies: hierarchies(&text) };
+    Ok(MOUNTS.get_or_init(|| mounts))
 }
 
 /// Where each hierarchy is mounted, by controller (`name=systemd` for named ones, `""` for the unified one), from the

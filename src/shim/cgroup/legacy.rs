@@ -1,11 +1,9 @@
 //! Limits as cgroup v1 has them, which are those of the specification (Documentation/admin-guide/cgroup-v1). Pure but
 //! for what it is told of the group as it is.
 
-use oci_spec::runtime::{
-    LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources, LinuxThrottleDevice,
-};
+use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources};
 
-use super::limits::Missing;
+use super::limits::{Missing, device_weights, named, throttles};
 
 /// One write into the group's directory of a controller.
 #[derive(Debug, PartialEq, Eq)]
@@ -100,7 +98,6 @@ impl Settings {
         self.add_if("cpu", "cpu.cfs_quota_us", cpu.quota().filter(|quota| *quota != 0));
         self.add_if("cpu", "cpu.rt_period_us", cpu.realtime_period().filter(positive));
         self.add_if("cpu", "cpu.rt_runtime_us", cpu.realtime_runtime().filter(|runtime| *runtime != 0));
-        let named = |set: &Option<String>| set.clone().filter(|set| !set.is_empty());
         self.add_if("cpuset", "cpuset.cpus", named(cpu.cpus()));
         self.add_if("cpuset", "cpuset.mems", named(cpu.mems()));
     }
@@ -111,21 +108,17 @@ impl Settings {
             false => ("blkio.weight", "blkio.weight_device"),
         };
         self.add_if("blkio", whole, io.weight().filter(|weight| *weight > 0));
-        for device in io.weight_device().iter().flatten() {
-            let weight = device.weight().filter(|weight| *weight > 0);
-            let line = weight.map(|weight| format!("{}:{} {weight}", device.major(), device.minor()));
-            self.add_if("blkio", single, line);
+        for (device, weight) in device_weights(io) {
+            self.add("blkio", single, format!("{device} {weight}"));
         }
-        for (file, devices) in [
-            ("blkio.throttle.read_bps_device", io.throttle_read_bps_device()),
-            ("blkio.throttle.write_bps_device", io.throttle_write_bps_device()),
-            ("blkio.throttle.read_iops_device", io.throttle_read_iops_device()),
-            ("blkio.throttle.write_iops_device", io.throttle_write_iops_device()),
-        ] {
-            let line = |device: &LinuxThrottleDevice| {
-                format!("{}:{} {}", device.major(), device.minor(), device.rate())
-            };
-            devices.iter().flatten().for_each(|device| self.add("blkio", file, line(device)));
+        let files = [
+            "blkio.throttle.read_bps_device",
+            "blkio.throttle.write_bps_device",
+            "blkio.throttle.read_iops_device",
+            "blkio.throttle.write_iops_device",
+        ];
+        for (file, device, rate) in throttles(io, files) {
+            self.add("blkio", file, format!("{device} {rate}"));
         }
     }
 

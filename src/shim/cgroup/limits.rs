@@ -99,7 +99,6 @@ impl Limits {
         let period = cpu.period().filter(|period| *period > 0);
         self.cpu_quota = cpu.quota().and_then(bound).or(period.map(|_| Bound::Unlimited));
         self.cpu_period = period.unwrap_or(DEFAULT_PERIOD);
-        let named = |set: &Option<String>| set.clone().filter(|set| !set.is_empty());
         (self.cpus, self.mems) = (named(cpu.cpus()), named(cpu.mems()));
     }
 
@@ -167,26 +166,43 @@ fn io_settings(io: &LinuxBlockIo, weights: Weights) -> Vec<Setting> {
     let set = |file, value| Setting { file, value, missing: Missing::Fails };
     let whole = io.weight().filter(|weight| *weight > 0);
     let mut all: Vec<_> = whole.map(|weight| set(file, convert(weight).to_string())).into_iter().collect();
-    for device in io.weight_device().iter().flatten() {
-        let weight = device.weight().filter(|weight| *weight > 0);
-        all.extend(
-            weight.map(|weight| {
-                set(file, format!("{}:{} {}", device.major(), device.minor(), convert(weight)))
-            }),
-        );
-    }
-    for (key, devices) in [
-        ("rbps", io.throttle_read_bps_device()),
-        ("wbps", io.throttle_write_bps_device()),
-        ("riops", io.throttle_read_iops_device()),
-        ("wiops", io.throttle_write_iops_device()),
-    ] {
-        let line = |device: &LinuxThrottleDevice| {
-            format!("{}:{} {key}={}", device.major(), device.minor(), device.rate())
-        };
-        all.extend(devices.iter().flatten().map(|device| set("io.max", line(device))));
-    }
+    let single = device_weights(io);
+    all.extend(single.map(|(device, weight)| set(file, format!("{device} {}", convert(weight)))));
+    let rates = throttles(io, ["rbps", "wbps", "riops", "wiops"]);
+    all.extend(rates.map(|(key, device, rate)| set("io.max", format!("{device} {key}={rate}"))));
     all
+}
+
+/// The weights of single block devices that are asked for, each after its device's number.
+pub fn device_weights(io: &LinuxBlockIo) -> impl Iterator<Item = (String, u16)> {
+    let asked = io.weight_device().iter().flatten();
+    asked.filter_map(|device| {
+        let weight = device.weight().filter(|weight| *weight > 0)?;
+        Some((format!("{}:{}", device.major(), device.minor()), weight))
+    })
+}
+
+/// The rates of single block devices: the name of what is limited (bytes read, bytes written, reads, writes), the
+/// device's number and the rate.
+pub fn throttles<'a>(
+    io: &'a LinuxBlockIo,
+    names: [&'static str; 4],
+) -> impl Iterator<Item = (&'static str, String, u64)> + 'a {
+    let lists = [
+        io.throttle_read_bps_device(),
+        io.throttle_write_bps_device(),
+        io.throttle_read_iops_device(),
+        io.throttle_write_iops_device(),
+    ];
+    names.into_iter().zip(lists).flat_map(|(name, devices)| {
+        let number = |device: &LinuxThrottleDevice| format!("{}:{}", device.major(), device.minor());
+        devices.iter().flatten().map(move |device| (name, number(device), device.rate()))
+    })
+}
+
+/// A list of processors or memory nodes, if one is given.
+pub fn named(set: &Option<String>) -> Option<String> {
+    set.clone().filter(|set| !set.is_empty())
 }
 
 #[cfg(test)]

@@ -83,11 +83,10 @@ pub fn make(wanted: &Wanted<'_>) -> Result<(), GroupError> {
     if let Maker::Systemd(description) = wanted.maker {
         systemd::enter_scope(wanted.path, description, &limits)?;
     }
-    let mountinfo = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let hierarchies = cgroup::hierarchies(&mountinfo);
+    let hierarchies = cgroup::own_hierarchies();
     if !hierarchies.is_empty() {
-        make_legacy(&hierarchies, wanted.path)?;
-        let group = Cgroup::of_container(wanted.path).map_err(GroupError::Find)?;
+        make_legacy(hierarchies, wanted.path)?;
+        let group = Cgroup::named(wanted.path).map_err(GroupError::Find)?;
         return set_legacy(&group, wanted.resources, legacy::Devices::Set);
     }
     // A leftover would have counters and programs of its own. One in use, such as a scope, cannot be removed.

@@ -1,6 +1,6 @@
 //! From a layer as it was transferred to its tar stream. Memory is bounded by constants, never by what the stream
-//! says: igzip's window is 32 KiB, a block of bzip2 900 kB, and zstd's and xz's may take up to 128 MiB. A stream that ends early is an
-//! error, never a short success.
+//! says: igzip's window is 32 KiB, a block of bzip2 900 kB, and zstd's and xz's may take up to 128 MiB. A stream that
+//! ends early is an error, never a short success.
 
 mod gzip;
 

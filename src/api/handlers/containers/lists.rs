@@ -108,18 +108,19 @@ impl Term {
 }
 
 impl Entries {
-    /// The list of `containers` at the moment `now`; `make` makes an entry and tells when a text in it changes.
+    /// The list of `containers` at the moment `now`, and when a text in it changes; `make` makes an entry and tells when a
+    /// text in that changes.
     pub fn list<'a>(
         &mut self,
         containers: impl ExactSizeIterator<Item = &'a Arc<Published>>,
         now: Timestamp,
         make: impl Fn(&Published) -> Result<(Vec<u8>, Option<Timestamp>), serde_json::Error>,
-    ) -> Result<Bytes, serde_json::Error> {
+    ) -> Result<(Bytes, Option<Timestamp>), serde_json::Error> {
         // Those of removed containers go with the next list.
         if self.by_container.len() > 2 * containers.len() {
             self.by_container.clear();
         }
-        let mut body = vec![b'['];
+        let (mut body, mut first_change) = (vec![b'['], None);
         for published in containers {
             let known = self.by_container.get(&published.record.id);
             let holds = known.is_some_and(|entry| Arc::ptr_eq(&entry.of, published) && entry.term.holds(now));
@@ -133,10 +134,11 @@ impl Entries {
             }
             if let Some(entry) = self.by_container.get(&published.record.id) {
                 body.extend_from_slice(&entry.json);
+                first_change = [first_change, entry.term.until].into_iter().flatten().min();
             }
         }
         body.extend_from_slice(b"]\n");
-        Ok(body.into())
+        Ok((body.into(), first_change))
     }
 }
 
@@ -233,7 +235,9 @@ mod tests {
                 made.set(made.get() + 1);
                 Ok((made.get().to_string().into_bytes(), Some(at(200))))
             });
-            String::from_utf8(body.unwrap().to_vec()).unwrap()
+            let (body, until) = body.unwrap();
+            assert_eq!(until, Some(at(200)));
+            String::from_utf8(body.to_vec()).unwrap()
         };
         let newest = ApiVersion::NEWEST;
         assert_eq!(list(&world, newest, &first, 100), "[1]\n");

@@ -52,15 +52,14 @@ pub async fn list(call: Call<params::ContainerList>) -> Outcome {
         let body = respond::json_line(&summaries, b"\n").map_err(unreadable)?;
         return Ok(respond::bytes(StatusCode::OK, respond::JSON, body));
     }
-    let until = selected.iter().filter_map(|(one, _)| view::changes_at(one.state, made)).min();
     let mut entries = call.lists.entries(&world, *version);
-    let body = entries.list(selected.iter().map(|(_, now)| *now), made, |now| {
+    let listed = entries.list(selected.iter().map(|(_, now)| *now), made, |now| {
         let one = shown(now);
         let json = serde_json::to_vec(&view::summary(one, None, &around, *version))?;
         Ok((json, view::changes_at(one.state, made)))
     });
     drop(entries);
-    let body = body.map_err(unreadable)?;
+    let (body, until) = listed.map_err(unreadable)?;
     call.lists.keep(question, world, Term { made, until }, body.clone());
     Ok(respond::bytes(StatusCode::OK, respond::JSON, body))
 }
