@@ -1,14 +1,13 @@
-//! Archives in bodies: between threads that block on files and connections that must not wait for them. A few pieces
-//! are on their way at any time, whatever the archive's length.
+//! Archives as bodies: from threads that block on files to connections that must not wait for them. A few pieces are on
+//! their way at any time, whatever the archive's length.
 
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, Write};
 
-use axum::body::Body;
 use axum::response::Response;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::stream;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::{HeaderMap, HeaderValue};
 use tokio::sync::mpsc;
@@ -115,66 +114,6 @@ fn finish<W: Write, E: std::error::Error + Send + Sync + 'static>(
     end(sink)
 }
 
-/// A body for a thread that blocks. A client that breaks off is a read error. The first piece has four bytes, if there
-/// are as many: enough to tell how an archive is compressed.
-pub struct BodyReader {
-    receiver: mpsc::Receiver<Piece>,
-    piece: Bytes,
-    started: bool,
-}
-
-impl BodyReader {
-    /// Starts to read the body.
-    pub fn new(body: Body) -> Self {
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let mut pieces = body.into_data_stream().map_err(io::Error::other);
-        tokio::spawn(async move {
-            while let Some(piece) = pieces.next().await {
-                if sender.send(piece).await.is_err() {
-                    return;
-                }
-            }
-        });
-        Self { receiver, piece: Bytes::new(), started: false }
-    }
-
-    fn receive(&mut self) -> io::Result<()> {
-        while self.piece.is_empty() || (!self.started && self.piece.len() < 4) {
-            let Some(next) = self.receiver.blocking_recv() else { break };
-            let next = next?;
-            self.piece = match self.piece.is_empty() {
-                true => next,
-                false => [self.piece.as_ref(), next.as_ref()].concat().into(),
-            };
-        }
-        self.started = true;
-        Ok(())
-    }
-}
-
-impl BufRead for BodyReader {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.piece.is_empty() {
-            self.receive()?;
-        }
-        Ok(&self.piece)
-    }
-
-    fn consume(&mut self, length: usize) {
-        bytes::Buf::advance(&mut self.piece, length);
-    }
-}
-
-impl Read for BodyReader {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.fill_buf()?;
-        let length = piece.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&piece[..length]);
-        self.consume(length);
-        Ok(length)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use http_body_util::BodyExt;
@@ -205,18 +144,5 @@ mod tests {
             Err::<(), _>(io::Error::other("no"))
         });
         assert!(broken.into_body().collect().await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_body_s_first_piece_is_long_enough_to_look_at() {
-        let pieces = ["a", "bc", "", "defg", "h"].map(|piece| Ok::<_, io::Error>(Bytes::from(piece)));
-        let mut reader = BodyReader::new(Body::from_stream(stream::iter(pieces)));
-        let read = tokio::task::spawn_blocking(move || {
-            let first = reader.fill_buf().unwrap().to_vec();
-            let mut all = String::new();
-            reader.read_to_string(&mut all).unwrap();
-            (first, all)
-        });
-        assert_eq!(read.await.unwrap(), (b"abcdefg".to_vec(), "abcdefgh".to_owned()));
     }
 }

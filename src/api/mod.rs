@@ -28,6 +28,7 @@ pub mod archive;
 pub mod auth_header;
 pub mod bind;
 pub mod body;
+mod body_reader;
 pub mod call;
 pub mod conformance;
 pub mod connection;

@@ -100,6 +100,7 @@ impl Owner {
                 answer(reply, result);
             }
             Command::Release(reply) => {
+                self.save_health();
                 answer(reply, Ok(()));
                 return Flow::End;
             }

@@ -1,9 +1,12 @@
 //! What a container uses: processor, memory, processes, block devices and network, as the kernel counts it now.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::io::Read;
-use std::path::Path;
+use std::cell::RefCell;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -98,61 +101,131 @@ pub struct Interface {
     pub tx_dropped: u64,
 }
 
-impl Handle {
+/// Reads a container's counters, time and again.
+pub struct Sampler {
+    handle: Handle,
+    /// Of its present run.
+    run: Option<Run>,
+}
+
+/// One run of a container: the kernel's files of its counters stay open, since to find them costs more than to read
+/// them.
+struct Run {
+    pid: i32,
+    started: Timestamp,
+    cgroup: Cgroup,
+    files: RefCell<HashMap<(&'static str, &'static str), File>>,
+    text: RefCell<Vec<u8>>,
+}
+
+impl Sampler {
+    /// Nothing is opened before the first sample.
+    pub fn new(handle: Handle) -> Self {
+        Self { handle, run: None }
+    }
+
     /// The counters of this moment; `None` if it does not run.
-    pub async fn sample(&self, parts: &Parts) -> Option<Sample> {
-        let now = self.snapshot();
+    pub async fn sample(&mut self, parts: &Parts) -> Option<Sample> {
+        let now = self.handle.snapshot();
+        let before = self.run.take();
         let pid = now.state.pid.filter(|_| now.is_running())?;
-        let path = request::cgroup_path(parts, &now.record);
+        let started = now.state.started_at;
+        let run = match before.filter(|run| (run.pid, run.started) == (pid, started)) {
+            Some(run) => run,
+            None => Run::new(pid, started, Cgroup::named(&request::cgroup_path(parts, &now.record)).ok()?),
+        };
         let own_network = now.record.host_config.network_mode != "host";
         let (memory, processors) = (parts.host.memory, parts.host.processors);
         let read = move || {
-            let cgroup = Cgroup::named(&path).ok()?;
-            let mut sample = sample(&cgroup, memory);
+            let mut sample = run.sample(memory);
             sample.cpu.system = host_time(processors);
             sample.cpu.online = processors;
             if own_network {
-                let text = fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
-                sample.networks = interfaces(&text);
+                sample.networks = interfaces(&run.network());
             }
-            Some(sample)
+            (sample, run)
         };
-        tokio::task::spawn_blocking(read).await.ok().flatten()
+        let (sample, run) = tokio::task::spawn_blocking(read).await.ok()?;
+        self.run = Some(run);
+        Some(sample)
     }
 }
 
-fn sample(cgroup: &Cgroup, host_memory: u64) -> Sample {
-    let file = |controller: &str, name: &str| {
-        cgroup.dir(controller).map(|dir| read_text(&dir.join(name))).unwrap_or_default()
-    };
-    let unified = cgroup.unified().is_some();
-    let (cpu, mut memory, devices) = match unified {
-        true => (cpu_v2(&file), memory_v2(&file), devices_v2(&file("io", "io.stat"))),
-        false => (cpu_v1(&file), memory_v1(&file), devices_v1(&file)),
-    };
-    memory.limit = if memory.limit == 0 { host_memory } else { memory.limit.min(host_memory) };
-    let processes = Processes {
-        current: number(&file("pids", "pids.current")),
-        limit: match file("pids", "pids.max").trim() {
-            // What clients of either version know as no limit.
-            "max" if unified => u64::MAX,
-            limit => number(limit),
-        },
-    };
-    Sample { read: Timestamp::now(), cpu, memory, processes, devices, networks: BTreeMap::new() }
+impl Run {
+    fn new(pid: i32, started: Timestamp, cgroup: Cgroup) -> Self {
+        let (files, text) = (RefCell::default(), RefCell::new(vec![0; ROOM]));
+        Self { pid, started, cgroup, files, text }
+    }
+
+    fn sample(&self, host_memory: u64) -> Sample {
+        let file = |controller, name| self.counter(controller, name);
+        let unified = self.cgroup.unified().is_some();
+        let (cpu, mut memory, devices) = match unified {
+            true => (cpu_v2(&file), memory_v2(&file), devices_v2(&file("io", "io.stat"))),
+            false => (cpu_v1(&file), memory_v1(&file), devices_v1(&file)),
+        };
+        memory.limit = if memory.limit == 0 { host_memory } else { memory.limit.min(host_memory) };
+        let processes = Processes {
+            current: number(&file("pids", "pids.current")),
+            limit: match file("pids", "pids.max").trim() {
+                // What clients of either version know as no limit.
+                "max" if unified => u64::MAX,
+                limit => number(limit),
+            },
+        };
+        Sample { read: Timestamp::now(), cpu, memory, processes, devices, networks: BTreeMap::new() }
+    }
+
+    /// A file of the control group; empty if it is not there.
+    fn counter(&self, controller: &'static str, name: &'static str) -> String {
+        self.read((controller, name), || Some(self.cgroup.dir(controller)?.join(name)))
+    }
+
+    fn network(&self) -> String {
+        self.read(("", "net/dev"), || Some(format!("/proc/{}/net/dev", self.pid).into()))
+    }
+
+    fn read(&self, key: (&'static str, &'static str), path: impl FnOnce() -> Option<PathBuf>) -> String {
+        let mut files = self.files.borrow_mut();
+        let file = match files.entry(key) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(vacant) => match path().and_then(|path| File::open(path).ok()) {
+                Some(file) => vacant.insert(file),
+                None => return String::new(),
+            },
+        };
+        let text = &mut *self.text.borrow_mut();
+        let length = whole(file, text).unwrap_or(0);
+        String::from_utf8_lossy(&text[..length]).into_owned()
+    }
 }
 
-type File<'a> = dyn Fn(&str, &str) -> String + 'a;
+/// Reads a file from its start on; one read gives it whole if there is room. Returns its length.
+fn whole(file: &File, text: &mut Vec<u8>) -> io::Result<usize> {
+    let mut length = 0;
+    loop {
+        length += file.read_at(&mut text[length..], length as u64)?;
+        if length < text.len() {
+            return Ok(length);
+        }
+        text.resize(2 * length, 0);
+    }
+}
 
-fn cpu_v1(file: &File<'_>) -> Cpu {
+/// Gives the text of a controller's file.
+type Files<'a> = dyn Fn(&'static str, &'static str) -> String + 'a;
+
+fn cpu_v1(file: &Files<'_>) -> Cpu {
     let stat = pairs(&file("cpuacct", "cpuacct.stat"));
     let quota = pairs(&file("cpu", "cpu.stat"));
     let each = file("cpuacct", "cpuacct.usage_percpu");
+    let each: Vec<u64> = each.split_whitespace().filter_map(|text| text.parse().ok()).collect();
     Cpu {
-        total: number(&file("cpuacct", "cpuacct.usage")),
+        // What cpuacct.usage tells.
+        total: each.iter().fold(0, |sum, time| sum.saturating_add(*time)),
         kernel: get(&stat, "system").saturating_mul(TICK),
         user: get(&stat, "user").saturating_mul(TICK),
-        each: Some(each.split_whitespace().filter_map(|text| text.parse().ok()).collect()),
+        each: Some(each),
         periods: get(&quota, "nr_periods"),
         throttled_periods: get(&quota, "nr_throttled"),
         throttled: get(&quota, "throttled_time"),
@@ -160,7 +233,7 @@ fn cpu_v1(file: &File<'_>) -> Cpu {
     }
 }
 
-fn cpu_v2(file: &File<'_>) -> Cpu {
+fn cpu_v2(file: &Files<'_>) -> Cpu {
     let stat = pairs(&file("cpu", "cpu.stat"));
     let nanos = |key: &str| get(&stat, key).saturating_mul(1000);
     Cpu {
@@ -174,7 +247,7 @@ fn cpu_v2(file: &File<'_>) -> Cpu {
     }
 }
 
-fn memory_v1(file: &File<'_>) -> Memory {
+fn memory_v1(file: &Files<'_>) -> Memory {
     Memory {
         usage: number(&file("memory", "memory.usage_in_bytes")),
         max_usage: Some(number(&file("memory", "memory.max_usage_in_bytes"))),
@@ -184,7 +257,7 @@ fn memory_v1(file: &File<'_>) -> Memory {
     }
 }
 
-fn memory_v2(file: &File<'_>) -> Memory {
+fn memory_v2(file: &Files<'_>) -> Memory {
     Memory {
         usage: number(&file("memory", "memory.current")),
         limit: number(&file("memory", "memory.max")),
@@ -193,7 +266,7 @@ fn memory_v2(file: &File<'_>) -> Memory {
     }
 }
 
-fn devices_v1(file: &File<'_>) -> Vec<Device> {
+fn devices_v1(file: &Files<'_>) -> Vec<Device> {
     let bytes = devices_of(&file("blkio", "blkio.throttle.io_service_bytes_recursive"), DeviceCounter::Bytes);
     let operations =
         devices_of(&file("blkio", "blkio.throttle.io_serviced_recursive"), DeviceCounter::Operations);
@@ -277,23 +350,6 @@ fn host_time(processors: usize) -> u64 {
     time.saturating_add(passed.saturating_mul(processors as u64))
 }
 
-/// A file of a control group, which one read gives whole if there is room; empty if it is not there.
-fn read_text(path: &Path) -> String {
-    let mut text = vec![0; ROOM];
-    let read = fs::File::open(path).and_then(|mut file| {
-        let mut length = 0;
-        loop {
-            length += file.read(&mut text[length..])?;
-            if length < text.len() {
-                return Ok(length);
-            }
-            text.resize(2 * length, 0);
-        }
-    });
-    text.truncate(read.unwrap_or(0));
-    String::from_utf8(text).unwrap_or_default()
-}
-
 /// A lone number; `max` and whatever else is none is 0.
 fn number(text: &str) -> u64 {
     text.trim().parse().unwrap_or(0)
@@ -347,13 +403,16 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_whole_however_long_it_is() {
+    fn a_file_is_read_whole_however_long_it_is_and_again_from_its_start() {
         let dir = tempfile::tempdir().unwrap();
-        for length in [0, 1, ROOM - 1, ROOM, ROOM + 1, 5 * ROOM] {
+        let mut text = vec![0; ROOM];
+        for length in [0, 1, ROOM - 1, ROOM, ROOM + 1, 5 * ROOM, 1] {
             fs::write(dir.path().join("x"), "a".repeat(length)).unwrap();
-            assert_eq!(read_text(&dir.path().join("x")).len(), length);
+            let file = File::open(dir.path().join("x")).unwrap();
+            for _ in 0..2 {
+                assert_eq!(whole(&file, &mut text).unwrap(), length);
+            }
         }
-        assert_eq!(read_text(&dir.path().join("none")), "");
     }
 
     #[test]

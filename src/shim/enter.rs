@@ -9,6 +9,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use libcontainer::syscall::syscall::create_syscall;
 use nix::errno::Errno;
@@ -79,6 +80,8 @@ enum EnterError {
 /// Starts to add a process; how it goes is reported. Returns the helper's process id.
 pub fn start(entry: &Entry<'_>, stdio: Stdio, report: OwnedFd) -> io::Result<i32> {
     let init = PidFd::open(entry.init)?;
+    // Found out once, rather than in each helper.
+    known_namespaces();
     let reporter = Reporter::new(&report);
     let mut keep = vec![reporter.fd(), init.as_raw_fd()];
     keep.extend(descriptors(&stdio));
@@ -103,17 +106,18 @@ fn fail(reporter: Reporter, error: &EnterError) {
 
 /// The helper: everything that is done with the host's view.
 fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> Result<(), EnterError> {
-    let filter = Filter::read(entry.dir).map_err(EnterError::Filter)?;
-    if let Some(score) = entry.process.oom_score_adj() {
-        fs::write("/proc/self/oom_score_adj", score.to_string())
-            .map_err(|e| EnterError::Step { what: "set the OOM score", errno: errno(&e) })?;
-    }
+    // First of all: what is done for the container is counted as its own.
     entry
         .cgroup
         .join()
         // A container that sorts its own processes into groups below (v2) cannot have any in its own.
         .or_else(|_| Cgroup::of_process(entry.init)?.join())
         .map_err(EnterError::Cgroup)?;
+    let filter = Filter::read(entry.dir).map_err(EnterError::Filter)?;
+    if let Some(score) = entry.process.oom_score_adj() {
+        fs::write("/proc/self/oom_score_adj", score.to_string())
+            .map_err(|e| EnterError::Step { what: "set the OOM score", errno: errno(&e) })?;
+    }
     // From here on the container's root could trace this process (CVE-2016-9962).
     step("become undumpable", nix::sys::prctl::set_dumpable(false))?;
     let namespaces = namespaces(entry.init);
@@ -145,27 +149,30 @@ fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> R
     }
 }
 
-/// All of the container's namespaces that this process is not in. Joining those it is in already would do no harm, but
-/// for the user namespace, where it is an error.
+/// The kinds of namespaces that are joined, without looking which of them this process is in already: joining those
+/// again changes nothing. Only a user namespace cannot be joined twice.
 fn namespaces(init: i32) -> CloneFlags {
-    let mut flags = CloneFlags::empty();
-    for (name, flag) in [
-        ("user", CloneFlags::CLONE_NEWUSER),
-        ("mnt", CloneFlags::CLONE_NEWNS),
-        ("net", CloneFlags::CLONE_NEWNET),
-        ("uts", CloneFlags::CLONE_NEWUTS),
-        ("ipc", CloneFlags::CLONE_NEWIPC),
-        ("pid", CloneFlags::CLONE_NEWPID),
-        ("cgroup", CloneFlags::CLONE_NEWCGROUP),
-        ("time", CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)),
-    ] {
-        let theirs = fs::read_link(format!("/proc/{init}/ns/{name}"));
-        let ours = fs::read_link(format!("/proc/self/ns/{name}"));
-        if theirs.is_ok_and(|theirs| ours.is_ok_and(|ours| ours != theirs)) {
-            flags |= flag;
-        }
-    }
-    flags
+    let link = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/user")).ok();
+    let own_users = link(&init.to_string()) != link("self");
+    if own_users { known_namespaces() | CloneFlags::CLONE_NEWUSER } else { known_namespaces() }
+}
+
+/// The kinds of namespaces that this kernel has, but for those of users.
+fn known_namespaces() -> CloneFlags {
+    static KNOWN: OnceLock<CloneFlags> = OnceLock::new();
+    *KNOWN.get_or_init(|| {
+        let all = [
+            ("mnt", CloneFlags::CLONE_NEWNS),
+            ("net", CloneFlags::CLONE_NEWNET),
+            ("uts", CloneFlags::CLONE_NEWUTS),
+            ("ipc", CloneFlags::CLONE_NEWIPC),
+            ("pid", CloneFlags::CLONE_NEWPID),
+            ("cgroup", CloneFlags::CLONE_NEWCGROUP),
+            ("time", CloneFlags::from_bits_retain(libc::CLONE_NEWTIME)),
+        ];
+        let known = all.into_iter().filter(|(name, _)| Path::new("/proc/self/ns").join(name).exists());
+        known.map(|(_, flag)| flag).collect()
+    })
 }
 
 /// The child, in the container: takes on what the process is to be and becomes the program.

@@ -13,7 +13,7 @@ use super::poll::{INIT, Key, Token};
 use super::process::{Console, Process, State};
 use super::report::{self, Outcome, start_failure};
 use super::streams::{Ends, Streams};
-use super::{Shim, TRIM_AFTER, binary, checkpoint, creator, enter};
+use super::{BUSY, Shim, TRIM_AFTER, binary, checkpoint, creator, enter};
 use crate::base::id_map::IdMap;
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::socket_at;
@@ -215,7 +215,8 @@ impl Shim {
                 .for_each(|id| self.greet(id));
             self.watch_oom();
         }
-        self.trim_at = Some(Instant::now() + TRIM_AFTER);
+        let busy = self.trimmed.is_some_and(|at| at.elapsed() < BUSY);
+        self.trim_at = Some(Instant::now() + if busy { BUSY } else { TRIM_AFTER });
         self.claim(key, pid);
     }
 

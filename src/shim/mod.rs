@@ -64,6 +64,9 @@ const LISTENER: i32 = 4;
 const KEPT_EXITS: usize = 256;
 /// How long after a start memory is given back: containers that end at once do not pay for it.
 const TRIM_AFTER: Duration = Duration::from_millis(300);
+/// A container in which something else is started within this time after that will soon need the memory again: it is
+/// kept until nothing was started for as long.
+const BUSY: Duration = Duration::from_secs(10);
 /// How often clients that hold up the shim's end are looked at.
 const LINGER: Duration = Duration::from_secs(1);
 
@@ -113,8 +116,9 @@ struct Shim {
     exit: Option<ExitRecord>,
     /// Exits of execs that no daemon was told.
     untold: Vec<ExecStatus>,
-    /// When to give back the memory that starting processes took.
+    /// When to give back the memory that starting processes took, and when that was last done.
     trim_at: Option<Instant>,
+    trimmed: Option<Instant>,
     /// True once the daemon has recorded the exit, or there is nothing to record.
     over: bool,
 }
@@ -162,6 +166,7 @@ impl Shim {
             exit: None,
             untold: Vec::new(),
             trim_at: None,
+            trimmed: None,
             over: false,
         };
         shim.connect(first)?;

@@ -3,6 +3,8 @@
 //! One timer beside the owner's others and one task while a probe runs; nothing for containers without a probe. Probes
 //! never overlap: the next one's delay begins when the last one has ended.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -12,12 +14,17 @@ use crate::container::handle::Handle;
 use crate::container::owner::Owner;
 use crate::container::state::Phase;
 
+/// How long results that change nothing may be in memory only: writing each of them would cost more than the probe.
+const UNSAVED: Duration = Duration::from_secs(30);
+
 /// The clock of one container's probes.
 #[derive(Default)]
 pub(in crate::container) struct Monitor {
     plan: Option<Plan>,
     due: Option<Instant>,
     running: Option<oneshot::Receiver<Outcome>>,
+    /// Since when there are results in memory only.
+    unsaved: Option<Instant>,
 }
 
 impl Monitor {
@@ -82,14 +89,24 @@ impl Owner {
         let started = self.now.state.started_at;
         let known = (outcome, self.monitor.plan.as_ref(), self.now.state.health.as_mut());
         let (Some(outcome), Some(plan), Some(health)) = known else { return self.schedule_probe() };
-        let before = health.status;
+        let before = (health.status, health.failing_streak);
         health.take(outcome, plan, started);
-        let after = health.status;
+        let (after, streak) = (health.status, health.failing_streak);
         self.schedule_probe();
-        self.persist();
+        let unsaved = *self.monitor.unsaved.get_or_insert_with(Instant::now);
+        if before != (after, streak) || unsaved.elapsed() >= UNSAVED {
+            self.save_health();
+        }
         self.publish();
-        if before != after {
+        if before.0 != after {
             self.report().plain(format!("health_status: {}", after.as_str()));
+        }
+    }
+
+    /// Writes results that are in memory only.
+    pub(in crate::container) fn save_health(&mut self) {
+        if self.monitor.unsaved.take().is_some() {
+            self.persist();
         }
     }
 

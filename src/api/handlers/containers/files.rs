@@ -3,7 +3,8 @@
 use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 
-use crate::api::archive::{self, BodyReader, Encoding};
+use crate::api::archive::{self, Encoding};
+use crate::api::body_reader::BodyReader;
 use crate::api::call::{Call, Outcome};
 use crate::api::decode::is_true;
 use crate::api::error::ApiError;

@@ -13,7 +13,7 @@ use crate::api::respond;
 use crate::api::spec::params;
 use crate::api::view;
 use crate::container::Handle;
-use crate::container::stats::Sample;
+use crate::container::stats::{Sample, Sampler};
 use crate::engine::Engine;
 
 /// The time between two samples.
@@ -28,19 +28,19 @@ pub async fn stats(call: Call<params::ContainerStats>) -> Outcome {
         tokio::spawn(follow(engine, handle, sender));
         return Ok(respond::channel("application/json", receiver));
     }
-    let mut before = None;
+    let (mut sampler, mut before) = (Sampler::new(handle.clone()), None);
     if !call.params.one_shot && handle.snapshot().is_running() {
-        before = handle.sample(engine.parts()).await;
+        before = sampler.sample(engine.parts()).await;
         tokio::time::sleep(INTERVAL).await;
     }
-    let sample = handle.sample(engine.parts()).await;
+    let sample = sampler.sample(engine.parts()).await;
     Ok(respond::json(StatusCode::OK, &reply(&handle, sample.as_ref(), before.as_ref())))
 }
 
 /// Samples until the client or the container is gone. A container that does not run has empty samples.
 async fn follow(engine: Arc<Engine>, handle: Handle, sender: mpsc::Sender<Bytes>) {
     let mut ticks = tokio::time::interval(INTERVAL);
-    let mut before: Option<Sample> = None;
+    let (mut sampler, mut before) = (Sampler::new(handle.clone()), None);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -49,7 +49,7 @@ async fn follow(engine: Arc<Engine>, handle: Handle, sender: mpsc::Sender<Bytes>
         if handle.snapshot().is_removed() {
             return;
         }
-        let sample = handle.sample(engine.parts()).await;
+        let sample = sampler.sample(engine.parts()).await;
         let line = format!("{}\n", reply(&handle, sample.as_ref(), before.as_ref()));
         if sender.send(line.into()).await.is_err() {
             return;

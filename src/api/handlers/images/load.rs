@@ -1,12 +1,7 @@
 //! `POST /images/load`, and the importing half of `POST /images/create`: archives in the body.
 
-use std::io::{self, Read};
-
-use axum::body::Body;
-use futures_util::TryStreamExt;
-use tokio_util::io::{StreamReader, SyncIoBridge};
-
 use super::progress;
+use crate::api::body_reader::BodyReader;
 use crate::api::call::{Call, Outcome};
 use crate::api::error::ApiError;
 use crate::api::spec::params;
@@ -22,7 +17,7 @@ pub async fn load(mut call: Call<params::ImageLoad>) -> Outcome {
     }
     let options =
         LoadOptions { platform: super::platform(call.params.platform.first().map(String::as_str))? };
-    let archive = reader(call.body_stream());
+    let archive = BodyReader::new(call.body_stream());
     let engine = call.engine.clone();
     progress::stream(move |report| async move {
         super::blocking(move || {
@@ -51,7 +46,7 @@ pub async fn import(mut call: Call<params::ImageCreate>, platform: Option<Platfo
         changes: call.params.changes.clone(),
         platform: platform.unwrap_or_else(Platform::host),
     };
-    let archive = reader(call.body_stream());
+    let archive = BodyReader::new(call.body_stream());
     let engine = call.engine.clone();
     progress::stream(move |report| async move {
         super::blocking(move || {
@@ -74,9 +69,4 @@ pub(super) fn name(repository: &str, tag: &str) -> Result<Option<Reference>, Api
     }
     let name = if tag.is_empty() { name } else { name.with_tag(tag).map_err(ImageError::from)? };
     Ok(Some(name.or_latest()))
-}
-
-/// The body for a thread that blocks. A client that breaks off is a read error.
-fn reader(body: Body) -> impl Read + Send + 'static {
-    SyncIoBridge::new(StreamReader::new(body.into_data_stream().map_err(io::Error::other)))
 }
