@@ -21,6 +21,7 @@ mod mounts;
 mod network;
 mod pull;
 mod readme;
+mod refusals;
 mod resilience;
 mod restart;
 mod run;

@@ -64,7 +64,10 @@ fn mac_address(
         return Ok(());
     }
     let mode = body.host_config.as_ref().map(|host| host.network_mode.clone()).unwrap_or_default();
-    if mode == "host" || mode == "none" || mode.starts_with("container:") {
+    if mode.starts_with("container:") {
+        return Err(ApiError::invalid("conflicting options: mac-address and the network mode"));
+    }
+    if mode == "host" || mode == "none" {
         return Ok(());
     }
     let network = if matches!(mode.as_str(), "" | "default") { "bridge".to_owned() } else { mode };
@@ -198,5 +201,9 @@ mod tests {
             "NetworkingConfig": {"EndpointsConfig": {"bridge": {"MacAddress": "02:00:00:00:00:02"}}},
         });
         assert!(adapted(differing, 50).is_err());
+        let of_other =
+            json!({"MacAddress": "02:00:00:00:00:01", "HostConfig": {"NetworkMode": "container:x"}});
+        let refused = adapted(of_other, 50).unwrap_err();
+        assert_eq!(refused, "conflicting options: mac-address and the network mode");
     }
 }

@@ -226,7 +226,7 @@ pub struct Ulimit {
 
 /// What a mount is made of.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "String")]
 pub enum MountType {
     Bind,
     Volume,
@@ -234,6 +234,34 @@ pub enum MountType {
     Image,
     Npipe,
     Cluster,
+}
+
+/// A word that is none; the text is dockerd's.
+#[derive(Debug, thiserror::Error)]
+#[error("invalid mount config for type {0:?}: mount type unknown")]
+pub struct UnknownMountType(String);
+
+impl MountType {
+    /// The word on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bind => "bind",
+            Self::Volume => "volume",
+            Self::Tmpfs => "tmpfs",
+            Self::Image => "image",
+            Self::Npipe => "npipe",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
+impl TryFrom<String> for MountType {
+    type Error = UnknownMountType;
+
+    fn try_from(word: String) -> Result<Self, UnknownMountType> {
+        let all = [Self::Bind, Self::Volume, Self::Tmpfs, Self::Image, Self::Npipe, Self::Cluster];
+        all.into_iter().find(|kind| kind.as_str() == word).ok_or(UnknownMountType(word))
+    }
 }
 
 /// `Mount`: the long form of `--mount`.

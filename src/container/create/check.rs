@@ -7,10 +7,10 @@ use super::{CreateDefaults, Invalid};
 use crate::base::host::Host;
 use crate::container::config::{ContainerConfig, HealthConfig};
 use crate::container::host_config::HostConfig;
-use crate::container::oci_spec::bounding_set;
+use crate::container::oci_spec::{self, bounding_set};
 use crate::container::signal;
 use crate::logs::options as log_options;
-use crate::network::EndpointSettings;
+use crate::network::{EndpointSettings, HostPorts};
 
 /// The longest host name (utsname(2)).
 const LONGEST_HOSTNAME: usize = 64;
@@ -104,11 +104,14 @@ pub(super) fn host_config(
     {
         return refuse("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"");
     }
+    oci_spec::check_security_options(host_config).map_err(|error| Invalid::new(error.to_string()))?;
+    let bindings = host_config.port_bindings.values().flatten().flatten();
+    for port in bindings.map(|binding| binding.host_port.as_str()) {
+        port.parse::<HostPorts>().map_err(|error| Invalid::new(error.to_string()))?;
+    }
     log_options::validate(&host_config.log_config.driver, &host_config.log_config.options)
         .map_err(|error| Invalid::new(error.to_string()))?;
-    if let Some(bad) = host_config.extra_hosts.iter().flatten().find(|entry| !is_extra_host(entry)) {
-        return refuse(format!("bad format for add-host: \"{bad}\""));
-    }
+    host_config.extra_hosts.iter().flatten().try_for_each(|entry| extra_host(entry))?;
     if let Some(key) = host_config.annotations.keys().find(|key| key.is_empty()) {
         return refuse(format!(
             "invalid Annotations: the empty string is not permitted as an annotation key{key}"
@@ -296,10 +299,17 @@ pub(super) fn endpoints(endpoints: &BTreeMap<String, EndpointSettings>, host_con
     Ok(())
 }
 
-fn is_extra_host(entry: &str) -> bool {
-    let Some((host, address)) = entry.split_once(['=', ':']) else { return false };
-    let address = address.trim_start_matches('[').trim_end_matches(']');
-    !host.is_empty() && (address == "host-gateway" || address.parse::<std::net::IpAddr>().is_ok())
+/// `HOST:ADDRESS` or `HOST=ADDRESS`; an IPv6 address may have brackets.
+fn extra_host(entry: &str) -> Checked {
+    let (host, address) = entry.split_once(['=', ':']).unwrap_or_default();
+    if host.is_empty() {
+        return refuse(format!("bad format for add-host: \"{entry}\""));
+    }
+    let bare = address.trim_start_matches('[').trim_end_matches(']');
+    match bare == "host-gateway" || bare.parse::<std::net::IpAddr>().is_ok() {
+        true => Ok(()),
+        false => refuse(format!("invalid IP address in add-host: \"{address}\"")),
+    }
 }
 
 pub(super) fn refuse(message: impl Into<String>) -> Checked {

@@ -158,7 +158,7 @@ fn cpuset(host_config: &mut HostConfig, host: &Host, warnings: &mut Vec<String>)
         (&host_config.cpuset_mems, "mems", "memory nodes", host.memory_nodes),
     ] {
         let Some(wanted) = numbers(given) else {
-            return refuse(format!("Invalid value {given} for cpuset {what}"));
+            return refuse(format!("Invalid value {given} for cpuset {what}: invalid format: {given}"));
         };
         if wanted.iter().any(|number| *number >= count) {
             let available = if count > 1 { format!("0-{}", count - 1) } else { "0".to_owned() };

@@ -42,10 +42,12 @@ pub(super) fn decide(
         inherited.into_iter().map(|point| (point.destination.clone(), point)).collect();
     points.extend(own(host_config)?);
     for target in host_config.tmpfs.keys() {
-        if !target.starts_with('/') || clean(target) == "/" {
-            let problem = format!("invalid mount path: '{target}' mount path must be absolute");
-            return Err(InvalidMount::Mount { kind: "tmpfs", problem }.into());
-        }
+        let problem = match target.starts_with('/') {
+            true if clean(target) != "/" => continue,
+            true => "invalid specification: destination can't be '/'".to_owned(),
+            false => format!("invalid mount path: '{target}' mount path must be absolute"),
+        };
+        return Err(InvalidMount::Mount { kind: "tmpfs", problem }.into());
     }
     let declared = config.volumes.iter().flat_map(BTreeMap::keys);
     let declared = declared.chain(image.into_iter().flat_map(|image| &image.volumes));
@@ -88,14 +90,15 @@ fn short_form(spec: &str, driver: &str) -> Result<MountPoint, InvalidMount> {
     let parts: Vec<&str> = spec.split(':').collect();
     let (source, target, mode) = match parts[..] {
         [target] => ("", target, ""),
-        [source, second] if second.starts_with('/') => (source, second, ""),
-        [target, mode] => ("", target, mode),
+        // A target alone has no mode.
+        [_, mode] if Modes::parse(mode).is_ok() => return Err(InvalidMount::Specification(spec.to_owned())),
+        [source, target] => (source, target, ""),
         [source, target, mode] => (source, target, mode),
         _ => return Err(InvalidMount::Specification(spec.to_owned())),
     };
     if !target.starts_with('/') {
         let problem = format!("invalid mount path: '{target}' mount path must be absolute");
-        return Err(InvalidMount::Bind { spec: spec.to_owned(), kind: "volume", problem });
+        return Err(InvalidMount::Bind { spec: spec.to_owned(), kind: kind_of(source).1, problem });
     }
     let destination = clean(target);
     if destination == "/" {
@@ -186,14 +189,7 @@ impl Modes {
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
 
 fn long_form(mount: &Mount) -> Result<MountPoint, InvalidMount> {
-    let kind = match mount.kind {
-        MountType::Bind => "bind",
-        MountType::Volume => "volume",
-        MountType::Tmpfs => "tmpfs",
-        MountType::Image => "image",
-        MountType::Npipe => "npipe",
-        MountType::Cluster => "cluster",
-    };
+    let kind = mount.kind.as_str();
     let refuse = |problem: &str| InvalidMount::Mount { kind, problem: problem.to_owned() };
     if mount.target.is_empty() {
         return Err(refuse("field Target must not be empty"));

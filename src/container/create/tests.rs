@@ -104,8 +104,8 @@ fn what_dockerd_refuses_is_refused_in_its_words() {
             r#"{"HostConfig":{"NanoCpus":1,"CpuQuota":1}}"#,
             "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
         ),
-        (r#"{"HostConfig":{"CpusetCpus":"a"}}"#, "Invalid value a for cpuset cpus"),
-        (r#"{"HostConfig":{"CapAdd":["FOO"]}}"#, "invalid CapAdd: unknown capability: \"FOO\""),
+        (r#"{"HostConfig":{"CpusetCpus":"a"}}"#, "Invalid value a for cpuset cpus: invalid format: a"),
+        (r#"{"HostConfig":{"CapAdd":["FOO"]}}"#, "invalid CapAdd: unknown capability: \"CAP_FOO\""),
         (r#"{"HostConfig":{"Runtime":"z"}}"#, "unknown or invalid runtime name: z"),
         (r#"{"HostConfig":{"ExtraHosts":["z"]}}"#, "bad format for add-host: \"z\""),
         (

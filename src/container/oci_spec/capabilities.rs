@@ -110,7 +110,7 @@ fn normalize(list: &'static str, words: Option<&[String]>) -> Result<BTreeSet<St
             let name = if upper.starts_with("CAP_") { upper } else { format!("CAP_{upper}") };
             match ALL_CAPABILITIES.contains(&name.as_str()) {
                 true => Ok(name),
-                false => Err(CapabilityError { list, word: word.clone() }),
+                false => Err(CapabilityError { list, word: name }),
             }
         })
         .collect()
@@ -145,7 +145,7 @@ mod tests {
         assert!(!set(&["ALL"], &["mknod"]).unwrap().contains(&"CAP_MKNOD".to_owned()));
         assert_eq!(
             set(&["FOO"], &[]).unwrap_err().to_string(),
-            "invalid CapAdd: unknown capability: \"FOO\""
+            "invalid CapAdd: unknown capability: \"CAP_FOO\""
         );
     }
 }

@@ -40,8 +40,9 @@ pub enum SpecError {
     Capability(#[from] CapabilityError),
     #[error(transparent)]
     Seccomp(#[from] SeccompError),
-    #[error("invalid --security-opt: {0:?}")]
-    SecurityOption(String),
+    /// With the number by which dockerd tells what has no value from what it does not know.
+    #[error("invalid --security-opt {0}: {1:?}")]
+    SecurityOption(u8, String),
     #[error("invalid device cgroup rule format: '{0}'")]
     DeviceRule(String),
     #[error("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"")]
@@ -333,6 +334,12 @@ enum Seccomp {
     Custom(String),
 }
 
+/// Whether all of `--security-opt` is understood. What a profile says is looked at when the container starts.
+pub fn check_security_options(host_config: &HostConfig) -> Result<(), SpecError> {
+    let mut security = Security::new(Seccomp::Default, false);
+    host_config.security_opt.iter().flatten().try_for_each(|option| security.option(option, true))
+}
+
 /// What `--security-opt` and the daemon's own settings come to.
 struct Security {
     seccomp: Seccomp,
@@ -342,6 +349,10 @@ struct Security {
 }
 
 impl Security {
+    fn new(seccomp: Seccomp, no_new_privileges: bool) -> Self {
+        Self { seccomp, no_new_privileges, apparmor: None, unmasked: false }
+    }
+
     fn read(input: &SpecInput<'_>) -> Result<Self, SpecError> {
         let privileged = input.record.host_config.privileged;
         let daemon = match input.defaults.seccomp.as_deref() {
@@ -349,33 +360,36 @@ impl Security {
             Some("unconfined") => Seccomp::Unconfined,
             Some(profile) => Seccomp::Custom(profile.to_owned()),
         };
-        let mut security = Self {
-            seccomp: if privileged { Seccomp::Unconfined } else { daemon },
-            no_new_privileges: input.defaults.no_new_privileges,
-            apparmor: None,
-            unmasked: false,
-        };
+        let seccomp = if privileged { Seccomp::Unconfined } else { daemon };
+        let mut security = Self::new(seccomp, input.defaults.no_new_privileges);
         for option in input.record.host_config.security_opt.iter().flatten() {
-            security.option(option, input.defaults)?;
+            security.option(option, input.defaults.apparmor)?;
         }
         Ok(security)
     }
 
-    fn option(&mut self, option: &str, defaults: &Defaults) -> Result<(), SpecError> {
+    fn option(&mut self, option: &str, apparmor: bool) -> Result<(), SpecError> {
         // The old form has a colon.
         let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
+        let wrong = |number| Err(SpecError::SecurityOption(number, option.to_owned()));
         match (key, value) {
-            ("no-new-privileges", "" | "true") => self.no_new_privileges = true,
-            ("no-new-privileges", "false") => self.no_new_privileges = false,
+            ("no-new-privileges", "" | "1" | "t" | "T" | "TRUE" | "true" | "True") => {
+                self.no_new_privileges = true;
+            }
+            ("no-new-privileges", "0" | "f" | "F" | "FALSE" | "false" | "False") => {
+                self.no_new_privileges = false;
+            }
             ("seccomp", "unconfined") => self.seccomp = Seccomp::Unconfined,
             ("seccomp", "builtin") => self.seccomp = Seccomp::Default,
             ("seccomp", profile) => self.seccomp = Seccomp::Custom(profile.to_owned()),
             ("apparmor", "unconfined") => {}
-            ("apparmor", profile) if defaults.apparmor => self.apparmor = Some(profile.to_owned()),
+            ("apparmor", profile) if apparmor => self.apparmor = Some(profile.to_owned()),
             ("systempaths", "unconfined") => self.unmasked = true,
             // Labels mean nothing without SELinux, as under dockerd; writable cgroups are read where they are mounted.
             ("apparmor" | "label" | "writable-cgroups", _) => {}
-            _ => return Err(SpecError::SecurityOption(option.to_owned())),
+            // Labels are given up so, too.
+            ("disable", "") => {}
+            _ => return wrong(if value.is_empty() { 1 } else { 2 }),
         }
         Ok(())
     }
