@@ -1,7 +1,9 @@
 //! Processes added to a running container: what is known of each, and nothing of how it runs.
 //!
-//! An exec is forgotten [`KEPT`] after its end, or with its container, so that a million of them leave nothing.
+//! An exec is forgotten [`KEPT`] after its end, when [`MOST`] others ended since, or with its container, so that a
+//! million of them leave nothing.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -9,6 +11,10 @@ use crate::base::id::{ContainerId, ExecId};
 
 /// How long an ended exec can be inspected.
 pub const KEPT: Duration = Duration::from_secs(300);
+
+/// How many execs of one container are known before ended ones are forgotten early: some seconds' worth of as many as
+/// can be run, and whoever wants an exit code asks for it at once.
+pub const MOST: usize = 2048;
 
 /// What a client asked for (`ExecConfig` of the Engine API).
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -125,5 +131,82 @@ impl Exec {
 
     fn lock(&self) -> MutexGuard<'_, ExecPhase> {
         self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The execs of one container.
+#[derive(Default)]
+pub struct Execs {
+    by_id: BTreeMap<ExecId, Arc<Exec>>,
+    /// In the order in which they are looked at, to be forgotten; those that run come again at the end.
+    order: VecDeque<ExecId>,
+}
+
+impl Execs {
+    /// Adds one, and looks at two: so each has its turn, and the work does not grow with their number.
+    pub fn add(&mut self, exec: Arc<Exec>) {
+        for _ in 0..2 {
+            self.look_at_next();
+        }
+        self.order.push_back(exec.id.clone());
+        self.by_id.insert(exec.id.clone(), exec);
+    }
+
+    /// The exec of this number, if it is known.
+    pub fn get(&self, id: &ExecId) -> Option<&Arc<Exec>> {
+        self.by_id.get(id)
+    }
+
+    /// Forgets one.
+    pub fn remove(&mut self, id: &ExecId) {
+        self.by_id.remove(id);
+    }
+
+    /// All that are known.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Exec>> {
+        self.by_id.values()
+    }
+
+    fn look_at_next(&mut self) {
+        let Some(id) = self.order.pop_front() else { return };
+        let Some(exec) = self.by_id.get(&id) else { return };
+        match exec.phase() {
+            ExecPhase::Ended { .. } if exec.is_stale() || self.by_id.len() >= MOST => {
+                self.by_id.remove(&id);
+            }
+            // Those behind it are younger.
+            ExecPhase::Ended { .. } => self.order.push_front(id),
+            ExecPhase::Created | ExecPhase::Starting | ExecPhase::Running { .. } => self.order.push_back(id),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exec() -> Arc<Exec> {
+        Exec::new(ContainerId::random(), ExecConfig::default())
+    }
+
+    // Fails when nothing is looked at: all 100,000 are kept.
+    #[test]
+    fn ended_execs_are_forgotten_and_running_ones_are_not() {
+        let mut execs = Execs::default();
+        let running: Vec<_> = (0..10).map(|_| exec()).collect();
+        running.iter().for_each(|exec| execs.add(exec.clone()));
+        for number in 0..100_000 {
+            let exec = exec();
+            execs.add(exec.clone());
+            if number % 3 == 0 {
+                execs.remove(&exec.id);
+            }
+            exec.claim().unwrap();
+            exec.ended(0);
+            let newest = number % 3 == 0 || execs.get(&exec.id).is_some();
+            assert!(newest && execs.by_id.len() <= MOST + running.len() && execs.order.len() <= 2 * MOST);
+        }
+        assert!(running.iter().all(|exec| execs.get(&exec.id).is_some()));
+        assert!(execs.iter().count() >= MOST - 1);
     }
 }

@@ -2,14 +2,13 @@
 //!
 //! They bypass the container's owner as attached clients do: they change nothing that the record holds.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ::oci_spec::runtime::Process;
 
 use super::cdi::Edits;
 use super::error::{ContainerError, StartFailure};
-use super::exec::{Exec, ExecConfig, ExecError, ExecPhase};
+use super::exec::{Exec, ExecConfig, ExecError, ExecPhase, Execs};
 use super::handle::Handle;
 use super::mounts::Mounted;
 use super::oci_spec;
@@ -54,10 +53,7 @@ impl Handle {
             return Err(ExecError::NoCommand);
         }
         let exec = Exec::new(self.id().clone(), config);
-        let mut execs = self.execs();
-        execs.retain(|_, exec| !exec.is_stale());
-        execs.insert(exec.id.clone(), exec.clone());
-        drop(execs);
+        self.execs().add(exec.clone());
         report(parts, &now, "exec_create", &exec);
         Ok(exec)
     }
@@ -121,12 +117,12 @@ impl Handle {
     /// The execs whose processes run.
     pub fn running_execs(&self) -> Vec<ExecId> {
         let running = |exec: &&Arc<Exec>| matches!(exec.phase(), ExecPhase::Running { .. });
-        self.execs().values().filter(running).map(|exec| exec.id.clone()).collect()
+        self.execs().iter().filter(running).map(|exec| exec.id.clone()).collect()
     }
 
     pub(super) fn ended_execs(&self) -> Vec<Arc<Exec>> {
         let ended = |exec: &&Arc<Exec>| matches!(exec.phase(), ExecPhase::Ended { .. });
-        self.execs().values().filter(ended).cloned().collect()
+        self.execs().iter().filter(ended).cloned().collect()
     }
 
     /// Reports that a client attached.
@@ -134,7 +130,7 @@ impl Handle {
         Reporter { events: &parts.events, record: &self.snapshot().record }.plain("attach");
     }
 
-    fn execs(&self) -> MutexGuard<'_, BTreeMap<ExecId, Arc<Exec>>> {
+    fn execs(&self) -> MutexGuard<'_, Execs> {
         self.shared.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -3,19 +3,18 @@
 //! Streams (attach, exec, resize) bypass the owner: they change nothing that the record holds and go to the shim
 //! directly, so that a container that is busy with something slow still takes input.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::ContainerError;
-use super::exec::Exec;
+use super::exec::Execs;
 use super::host_config::HostConfig;
 use super::published::Published;
 use super::state::{EndRequest, Force, Refusal, Volumes};
 use super::wait::{WaitCondition, Waiter};
-use crate::base::id::{ContainerId, ExecId};
+use crate::base::id::ContainerId;
 use crate::runtime::{Attachment, Shim, Size};
 
 /// The answer to a command.
@@ -80,7 +79,7 @@ pub(super) struct Shared {
     pub attaching: tokio::sync::RwLock<()>,
     /// Held for writing by whoever mounts the root, and for reading by who writes to it while it is mounted.
     pub files: Arc<tokio::sync::RwLock<()>>,
-    pub execs: Mutex<BTreeMap<ExecId, Arc<Exec>>>,
+    pub execs: Mutex<Execs>,
 }
 
 /// Where an attaching client goes.

@@ -318,7 +318,7 @@ impl Owner {
 
     pub(super) fn execs_ended(&self) {
         let execs = self.shared.execs.lock().unwrap_or_else(PoisonError::into_inner);
-        execs.values().for_each(|exec| exec.ended(128 + libc::SIGKILL));
+        execs.iter().for_each(|exec| exec.ended(128 + libc::SIGKILL));
     }
 
     // ---- the transition itself

@@ -1,6 +1,5 @@
 //! Makes owners: for a new container, and for each one found on disk when the daemon starts.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -83,7 +82,7 @@ fn spawn(parts: &Arc<Parts>, now: Published, start: Start) -> Handle {
         streams: Mutex::new(Streams::Waiting(vec![])),
         attaching: tokio::sync::RwLock::default(),
         files: Arc::default(),
-        execs: Mutex::new(BTreeMap::new()),
+        execs: Mutex::default(),
     });
     let owner = Owner {
         shared: shared.clone(),
