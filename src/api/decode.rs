@@ -249,9 +249,10 @@ mod properties {
 
         #[test]
         fn a_form_is_read_as_it_was_written(
-            pairs in prop::collection::vec((any::<String>(), any::<String>()), 0..5),
+            pairs in prop::collection::vec((any::<String>(), "[a +]{0,4}|.{0,9}"), 0..5),
         ) {
-            let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
+            // A space is written in either way.
+            let escape = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string().replacen("%20", "+", 1);
             let text: Vec<_> = pairs.iter().map(|(key, value)| format!("{}={}", escape(key), escape(value))).collect();
             prop_assert_eq!(Form::parse(&text.join("&")).unwrap().0, pairs);
         }

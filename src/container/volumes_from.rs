@@ -115,6 +115,9 @@ mod properties {
                 prop_assert_eq!(found, name.as_str());
                 prop_assert_eq!(access == Access::ReadOnly, words.iter().any(|word| word == "ro"));
                 prop_assert!(words.iter().all(|word| word != "x"));
+                for kind in [["ro", "rw"], ["z", "Z"]] {
+                    prop_assert!(words.iter().filter(|word| kind.contains(&word.as_str())).count() <= 1);
+                }
             }
         }
     }

@@ -343,5 +343,20 @@ mod properties {
             }
             prop_assert!(taken <= bytes.len());
         }
+
+        #[test]
+        fn messages_of_any_length_follow_each_other(
+            payloads in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..10), 0..5),
+        ) {
+            let mut datagram = Vec::new();
+            for (number, payload) in (0u32..).zip(&payloads) {
+                datagram.extend(((HEADER + payload.len()) as u32).to_ne_bytes());
+                datagram.extend([7, 0, 0, 0].into_iter().chain(number.to_ne_bytes()).chain([0; 4]));
+                datagram.extend(payload);
+                datagram.resize(datagram.len().next_multiple_of(4), 0);
+            }
+            let found: Vec<_> = split(&datagram).map(|(_, _, payload)| payload.to_vec()).collect();
+            prop_assert_eq!(found, payloads);
+        }
     }
 }

@@ -100,6 +100,17 @@ mod properties {
         #![proptest_config(cases(300))]
 
         #[test]
+        fn a_host_gets_the_port_that_it_lacks(
+            host in "[a-z.]{1,9}|\\[[0-9a-f:]{2,9}\\]",
+            given in prop::option::of(any::<u16>()),
+            port in any::<u16>(),
+        ) {
+            let text = given.map_or_else(|| host.clone(), |given| format!("{host}:{given}"));
+            let whole = format!("{host}:{}", given.unwrap_or(port));
+            prop_assert_eq!(Address::parse(&text, port), Ok(Address::Tcp(whole)));
+        }
+
+        #[test]
         fn an_address_has_a_host_and_a_port_or_a_path(
             text in "((tcp|tcp[+]tls|udp|unix|unixgram|x)://)?[a-z.\\[\\]:/0-9]{0,12}",
             port in any::<u16>(),
