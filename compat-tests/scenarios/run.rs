@@ -82,6 +82,7 @@ scenario!(a_read_only_root_refuses_writes, |d| {
     d.sh("docker run --rm --read-only --tmpfs /t busybox touch /t/x").ok();
 });
 
+// Fails when the inheritable set is the bounding one.
 scenario!(the_default_set_of_capabilities, |d| {
     let status = d.sh("docker run --rm busybox grep Cap /proc/self/status").ok();
     let set = |name: &str| {
@@ -125,6 +126,7 @@ scenario!(a_privileged_container_may_do_what_the_host_may, Setup::new().slipway_
     d.sh("docker run --rm --privileged busybox sh -c 'echo 1 >/proc/sys/net/ipv4/ip_forward'").ok();
 });
 
+// Fails when cgroups are mounted for writing.
 scenario!(kernel_files_are_masked_or_read_only, |d| {
     assert_eq!(
         d.sh("docker run --rm busybox sh -c 'ls /sys/firmware | wc -l; wc -c </proc/keys'").ok(),

@@ -16,6 +16,21 @@ use crate::runtime::LaunchError;
 /// runtime makes in `/dev` before it has changed its root would be on the host (CVE-2023-27561 was of this kind).
 const FIXED: [&str; 3] = ["/proc", "/sys", "/dev"];
 
+/// What of `/proc` may be replaced (by lxcfs and the like), the same as runc's. Elsewhere in it the kernel is told how
+/// to confine processes: a volume there would swallow that, and an image can ask for one (CVE-2019-16884).
+const REPLACEABLE: [&str; 10] = [
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
 /// Gives each mount of `spec` a destination without links, and makes what is missing in the root that is mounted at
 /// `rootfs`.
 pub(super) async fn settle(spec: Spec, rootfs: PathBuf, ids: &IdMaps) -> Result<Spec, ContainerError> {
@@ -46,7 +61,34 @@ fn settle_one(root: &Root, mount: &Mount, covered: &[PathBuf]) -> io::Result<Pat
         let text = format!("filesystem {asked:?} must be mounted on ordinary directory");
         return Err(io::Error::other(text));
     }
+    leave_proc_alone(mount, &found)?;
     Ok(found)
+}
+
+/// Refuses what would take the place of `/proc` or of a part of it.
+fn leave_proc_alone(mount: &Mount, destination: &Path) -> io::Result<()> {
+    let Ok(inside) = destination.strip_prefix("/proc") else { return Ok(()) };
+    if inside.as_os_str().is_empty() {
+        if is_proc(mount) {
+            return Ok(());
+        }
+        let text = format!("{destination:?} cannot be mounted because it is not of type proc");
+        return Err(io::Error::other(text));
+    }
+    // `..` is left in what lies below a mount.
+    if REPLACEABLE.iter().any(|path| destination.as_os_str() == *path) {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("{destination:?} cannot be mounted because it is inside /proc")))
+}
+
+/// Whether a mount shows the kernel's own `/proc`, this one or the host's.
+fn is_proc(mount: &Mount) -> bool {
+    match (mount.typ().as_deref(), mount.source()) {
+        (Some("bind"), Some(source)) => nix::sys::statfs::statfs(source)
+            .is_ok_and(|found| found.filesystem_type() == nix::sys::statfs::PROC_SUPER_MAGIC),
+        (kind, _) => kind == Some("proc"),
+    }
 }
 
 /// In runc's words, which clients know.

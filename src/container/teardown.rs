@@ -90,6 +90,7 @@ mod tests {
 
     use super::*;
 
+    // Fails when a directory that is not empty again is an error: "Directory not empty" (os error 39).
     #[test]
     fn a_runtime_that_still_writes_keeps_no_container() {
         let top = tempfile::tempdir().unwrap();

@@ -194,6 +194,7 @@ mod tests {
         }
     }
 
+    // Fails when the list begins empty: the own group is missing.
     #[test]
     fn the_own_group_is_always_among_the_groups() {
         let user = ResolvedUser { uid: 1, gid: 2, groups: vec![2, 3], home: "/".to_owned() };

@@ -219,6 +219,8 @@ mod tests {
 
     const D: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
+    // CVE-2021-41190, CVE-2021-21285. Fails when a document with both lists is not refused, or when what it says of itself
+    // need not be what was declared.
     #[test]
     fn the_kind_of_a_document_is_never_ambiguous() {
         let manifest = format!(r#"{{"schemaVersion":2,"config":{{"digest":"{D}","size":0}},"layers":[]}}"#);

@@ -23,7 +23,8 @@ const LOCK: &str = "slipwayd.lock";
 const FOREIGN: [&str; 2] = ["engine-id", "image/overlay2"];
 
 /// Makes and locks both roots. Their mode lets the daemon's group, or that of remapped containers' root, look up paths
-/// and nobody else (CVE-2021-41091).
+/// and nobody else: in the one are layers and volumes, in the other the mounted roots of running containers, with
+/// set-user-id files in both (CVE-2021-41091).
 pub fn prepare(config: &Config) -> Result<Roots, StartError> {
     let foreign = |name: &&str| config.data_root.join(name).exists() && !config.data_root.join(LOCK).exists();
     if FOREIGN.iter().any(foreign) {
@@ -33,9 +34,7 @@ pub fn prepare(config: &Config) -> Result<Roots, StartError> {
     if owner != Owner::ROOT {
         prepare_top(&config.data_root, owner)?;
     }
-    let data = claim(&config.data_root, 0o710)?;
-    chown(&config.data_root, None, Some(owner.gid)).map_err(failed(&config.data_root))?;
-    let roots = Roots { _data: data, _exec: claim(&config.exec_root, 0o711)? };
+    let roots = Roots { _data: claim(&config.data_root, owner)?, _exec: claim(&config.exec_root, owner)? };
     for root in [&config.data_root, &config.exec_root].into_iter().filter(|_| owner != Owner::ROOT) {
         if root.ancestors().skip(1).any(|dir| !may_pass(dir, owner)) {
             return Err(StartError::HiddenRoot(root.clone()));
@@ -65,10 +64,11 @@ fn failed(path: &Path) -> impl Fn(io::Error) -> StartError {
     move |source| StartError::Root { path: path.clone(), source }
 }
 
-fn claim(root: &Path, mode: u32) -> Result<Flock<File>, StartError> {
+fn claim(root: &Path, owner: Owner) -> Result<Flock<File>, StartError> {
     let failed = failed(root);
-    DirBuilder::new().recursive(true).mode(mode).create(root).map_err(&failed)?;
-    std::fs::set_permissions(root, Permissions::from_mode(mode)).map_err(&failed)?;
+    DirBuilder::new().recursive(true).mode(0o710).create(root).map_err(&failed)?;
+    chown(root, None, Some(owner.gid)).map_err(&failed)?;
+    std::fs::set_permissions(root, Permissions::from_mode(0o710)).map_err(&failed)?;
     let lock = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(root.join(LOCK));
     Flock::lock(lock.map_err(&failed)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| match errno {
         Errno::EWOULDBLOCK => StartError::RootInUse(root.to_owned()),
@@ -80,12 +80,15 @@ fn claim(root: &Path, mode: u32) -> Result<Flock<File>, StartError> {
 mod tests {
     use super::*;
 
+    // Fails when either root is 0711.
     #[test]
     fn a_root_belongs_to_one_daemon_and_to_no_other_engine() {
         let dir = tempfile::tempdir().unwrap();
         let config = Config::default_for(&dir.path().join("data"), &dir.path().join("exec"));
         let held = prepare(&config).unwrap();
-        assert_eq!(std::fs::metadata(&config.data_root).unwrap().permissions().mode() & 0o777, 0o710);
+        for root in [&config.data_root, &config.exec_root] {
+            assert_eq!(std::fs::metadata(root).unwrap().permissions().mode() & 0o777, 0o710);
+        }
         assert!(matches!(prepare(&config), Err(StartError::RootInUse(_))));
         drop(held);
         let foreign = Config::default_for(&dir.path().join("docker"), &dir.path().join("exec"));

@@ -53,3 +53,28 @@ pub fn control(terminal: BorrowedFd<'_>) -> io::Result<()> {
     let done = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // CVE-2025-52565. Fails when the file system and device are not looked at, and without O_NOFOLLOW.
+    #[test]
+    fn only_a_multiplexer_is_taken_for_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ptmx");
+        let refusal = || open_master(&path).unwrap_err();
+        std::fs::write(&path, "").unwrap();
+        assert!(refusal().to_string().ends_with("is no terminal multiplexer"));
+        std::fs::remove_file(&path).unwrap();
+        // A true one, but not here.
+        std::os::unix::fs::symlink("/dev/pts/ptmx", &path).unwrap();
+        assert_eq!(refusal().raw_os_error(), Some(libc::ELOOP));
+        std::fs::remove_file(&path).unwrap();
+        let zero = libc::makedev(1, 5);
+        let kind = nix::sys::stat::SFlag::S_IFCHR;
+        nix::sys::stat::mknod(&path, kind, nix::sys::stat::Mode::from_bits_truncate(0o600), zero).unwrap();
+        assert!(refusal().to_string().ends_with("is no terminal multiplexer"));
+        assert!(open_master(Path::new("/dev/pts/ptmx")).is_ok());
+    }
+}
