@@ -105,6 +105,28 @@ scenario!(
     }
 );
 
+// The names of sockets hold 107 bytes. dockerd takes no relative directory.
+scenario!(
+    another_runtime_has_terminals_however_deep_its_files_are,
+    Setup::new().slipway_only().flags(&[
+        "--add-runtime",
+        "debian=/usr/sbin/runc",
+        "--exec-root",
+        concat!("a-name-that-is-rather-long/of-a-directory-that-is-deep/and-another-one/", "and-so-on/exec"),
+    ]),
+    |d| {
+        for runtime in ["debian", "runc"] {
+            let run = format!("docker run -t --rm --runtime {runtime} busybox tty");
+            assert_eq!(d.sh(&run).ok(), "/dev/pts/0", "{runtime}");
+            d.sh(&format!("docker run -d --name {runtime} --runtime {runtime} busybox sleep 1000")).ok();
+            assert!(
+                d.sh(&format!("docker exec -t {runtime} tty")).ok().starts_with("/dev/pts/"),
+                "{runtime}"
+            );
+        }
+    }
+);
+
 scenario!(a_restart_policy_starts_again, |d| {
     d.sh("docker run -d --name box --restart on-failure:2 busybox sh -c 'echo try; exit 3'").ok();
     crate::harness::poll::eventually("it has given up", || {

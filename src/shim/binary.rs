@@ -4,7 +4,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde::Deserialize;
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use super::creator::{self, CONSOLE};
 use super::report::Reporter;
 use crate::base::id::ContainerId;
+use crate::base::sys::socket_at::Address;
 use crate::runtime::protocol::Afterwards;
 use oci_spec::runtime::Process;
 
@@ -54,8 +55,9 @@ impl Program<'_> {
             }
             let mut create = self.command("create", stdio);
             create.arg("--bundle").arg(self.dir).arg("--pid-file").arg(&pid_file);
-            if stdio.is_none() {
-                create.arg("--console-socket").arg(self.dir.join(CONSOLE));
+            let console = stdio.is_none().then(|| self.console(CONSOLE)).transpose()?;
+            if let Some(console) = &console {
+                create.arg("--console-socket").arg(console.path());
             }
             self.run(create.arg(self.id.as_str()))?;
             self.tell(&pid_file, reporter)?;
@@ -79,13 +81,13 @@ impl Program<'_> {
         self.run(command.arg(self.id.as_str()))
     }
 
-    /// Starts to add a process. `console` is the socket's path if it is to have a terminal.
+    /// Starts to add a process. `console` is the socket's name if it is to have a terminal.
     pub fn exec(
         &self,
         name: &str,
         process: &Process,
         stdio: Streams,
-        console: Option<PathBuf>,
+        console: Option<&str>,
         report: OwnedFd,
     ) -> io::Result<i32> {
         helper(stdio, report, |stdio, reporter| {
@@ -95,8 +97,9 @@ impl Program<'_> {
             fs::write(&description, json).map_err(|e| format!("{}: {e}", description.display()))?;
             let mut exec = self.command("exec", stdio);
             exec.arg("--detach").arg("--process").arg(&description).arg("--pid-file").arg(&pid_file);
+            let console = console.map(|name| self.console(name)).transpose()?;
             if let Some(console) = &console {
-                exec.arg("--console-socket").arg(console);
+                exec.arg("--console-socket").arg(console.path());
             }
             let outcome = self.run(exec.arg(self.id.as_str()));
             let pid = outcome.and_then(|()| read_pid(&pid_file));
@@ -111,6 +114,11 @@ impl Program<'_> {
     /// Lets the runtime forget the container, which has ended.
     pub fn delete(&self) -> Result<(), String> {
         self.run(self.command("delete", &None).arg("--force").arg(self.id.as_str()))
+    }
+
+    /// Where the runtime finds a socket of the container's directory.
+    fn console(&self, name: &str) -> Result<Address, String> {
+        Address::of(self.dir, name).map_err(|error| format!("{}: {error}", self.dir.display()))
     }
 
     fn command(&self, verb: &str, stdio: &Streams) -> Command {

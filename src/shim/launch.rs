@@ -142,13 +142,13 @@ impl Shim {
         give_streams(&stdio, self.host_uid(init, process.user().uid()));
         if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir)) {
             let name = format!("exec-{}", self.next_key);
-            let (console, path) = if stdio.is_none() {
-                let socket = format!("{name}.sock");
-                (Console::Listener(socket_at::bind(&self.dir, &socket)?), Some(self.dir.join(socket)))
+            let socket = format!("{name}.sock");
+            let (console, socket) = if stdio.is_none() {
+                (Console::Listener(socket_at::bind(&self.dir, &socket)?), Some(socket.as_str()))
             } else {
                 (Console::None, None)
             };
-            return Ok((console, program.exec(&name, process, stdio, path, report)?));
+            return Ok((console, program.exec(&name, process, stdio, socket, report)?));
         }
         let (console, stdio) = match stdio {
             Some(fds) => (Console::None, enter::Stdio::Pipes(fds)),

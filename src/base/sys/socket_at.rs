@@ -8,6 +8,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+/// Bytes of an address without the last, which is zero.
+const LONGEST: usize = 107;
+
 /// Makes and listens on the socket `name` in `dir`.
 pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
     let (_open, path) = short(dir, name)?;
@@ -18,6 +21,31 @@ pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
 pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
     let (_open, path) = short(dir, name)?;
     UnixStream::connect(path)
+}
+
+/// The path of a socket for other programs, which have no such means: they reach it through this process while this
+/// lives.
+#[derive(Debug)]
+pub struct Address {
+    path: PathBuf,
+    _open: Option<File>,
+}
+
+impl Address {
+    /// The socket `name` in `dir`.
+    pub fn of(dir: &Path, name: &str) -> io::Result<Self> {
+        let path = dir.join(name);
+        if path.as_os_str().len() <= LONGEST {
+            return Ok(Self { path, _open: None });
+        }
+        let (open, _) = short(dir, name)?;
+        let path = format!("/proc/{}/fd/{}/{name}", std::process::id(), open.as_raw_fd());
+        Ok(Self { path: path.into(), _open: Some(open) })
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
 }
 
 fn short(dir: &Path, name: &str) -> io::Result<(File, PathBuf)> {
@@ -38,5 +66,8 @@ mod tests {
         std::fs::create_dir(&dir).unwrap();
         let _listener = bind(&dir, "s").unwrap();
         connect(&dir, "s").unwrap();
+        let address = Address::of(&dir, "s").unwrap();
+        UnixStream::connect(address.path()).unwrap();
+        assert_eq!(Address::of(root.path(), "s").unwrap().path(), root.path().join("s"));
     }
 }
