@@ -100,7 +100,7 @@ fn mounts(root: &Path, layers: usize, count: usize) -> Outcome {
         writer.commit()?;
     }
     for durability in [Durability::Synced, Durability::Volatile] {
-        let options = MountOptions { durability };
+        let options = MountOptions { durability, limit: None };
         let dir = |number: usize, name: &str| root.join(format!("{durability:?}-{number}")).join(name);
         let start = Instant::now();
         for number in 0..count {

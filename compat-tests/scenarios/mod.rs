@@ -29,6 +29,7 @@ mod sdk;
 mod security;
 mod server;
 mod session;
+mod storage_size;
 mod tls_registry;
 mod userns;
 mod versions;

@@ -15,7 +15,7 @@ const ETC: [(&str, &str); 4] = [
     ("subgid", "remap:300000:65536"),
 ];
 
-fn remapped() -> Setup {
+pub(super) fn remapped() -> Setup {
     Setup::new().etc(&ETC).flags(&["--userns-remap=remap"])
 }
 

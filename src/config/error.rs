@@ -49,6 +49,8 @@ pub enum ConfigError {
     Mirror(String),
     #[error("invalid exec-opt ({option}): {reason}")]
     ExecOption { option: String, reason: &'static str },
+    #[error("invalid storage-opt ({option}): {reason}")]
+    StorageOption { option: String, reason: String },
     #[error("runtime name 'runc' is reserved")]
     ReservedRuntime,
     #[error("specified default runtime '{0}' does not exist")]

@@ -126,7 +126,8 @@ pub struct Config {
     pub raw_logs: bool,
     pub log_driver: String,
     pub log_opts: BTreeMap<String, String>,
-    pub storage_opts: Vec<String>,
+    /// Bytes that a container may write into its root unless it asks for another limit; 0 is no limit.
+    pub size_limit: u64,
     pub cgroup_driver: CgroupDriver,
     pub cgroup_parent: Option<String>,
     /// Whether containers get an init process of ours unless they say otherwise.
@@ -241,6 +242,7 @@ mod tests {
     fn flags_and_file_add_up_over_the_defaults() {
         let file = r#"{"live-restore": true, "iptables": false, "log-opts": {"max-size": "10m"}, "features": {"a": true},
             "default-address-pools": [{"base": "10.0.0.0/8", "size": 24}], "containerd": "/x",
+            "storage-opts": ["overlay2.override_kernel_check=true", "overlay2.size=10G"],
             "default-ulimits": {"nofile": {"Name": "nofile", "Soft": 1, "Hard": 2}}}"#;
         let flags = ["-H", "tcp://:1", "-Hunix:///s", "--default-ulimit=core=0:-1", "--default-shm-size=1g"];
         let error = started(&flags, file).err().unwrap().to_string();
@@ -260,7 +262,7 @@ mod tests {
                 && config.bridge.icc
         );
         assert_eq!(config.log_opts["max-size"], "10m");
-        assert_eq!(config.default_shm_size, 1 << 30);
+        assert_eq!((config.default_shm_size, config.size_limit), (1 << 30, 10 << 30));
         assert_eq!(config.default_ulimits["nofile"], Ulimit { soft: 1, hard: 2 });
         assert_eq!(config.default_address_pools[0].size, 24);
         assert_eq!(config.hosts.len(), 2);
@@ -284,6 +286,9 @@ mod tests {
             (&["--exec-opt=native.cgroupdriver"], "", "must be formatted 'opt=value'"),
             (&["--bridge=b", "--bip=10.0.0.1/8"], "", "mutually exclusive options"),
             (&["--icc=false", "--iptables=false"], "", "You specified --iptables=false with --icc=false"),
+            (&["--storage-opt=dm.basesize=1g"], "", "overlay2: unknown option dm.basesize"),
+            (&["--storage-opt=overlay2.size=x"], "", "invalid size: 'x'"),
+            (&["--storage-opt=size"], "", "invalid storage-opt (size)"),
             (&["--userns-remap=a:b:c"], "", "invalid user/group specification in --userns-remap: \"a:b:c\""),
         ] {
             let error = started(flags, file).err().unwrap().to_string();

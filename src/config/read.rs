@@ -38,7 +38,7 @@ pub fn config(raw: &Raw) -> Result<Config, ConfigError> {
         raw_logs: boolean(raw, "raw-logs")?.unwrap_or(false),
         log_driver: text(raw, "log-driver")?.unwrap_or_else(|| "json-file".to_owned()),
         log_opts: map(raw, "log-opts")?,
-        storage_opts: list(raw, "storage-opts")?,
+        size_limit: size_limit(raw)?,
         cgroup_driver,
         cgroup_parent: cgroup_parent(raw, cgroup_driver)?,
         experimental: boolean(raw, "experimental")?.unwrap_or(false),
@@ -292,6 +292,24 @@ fn ulimits(raw: &Raw) -> Result<BTreeMap<String, Ulimit>, ConfigError> {
     };
     Ok(typed(raw, "default-ulimits", |value| value.as_object()?.iter().map(ulimit).collect())?
         .unwrap_or_default())
+}
+
+/// The one option that dockerd's overlay2 has, and one that it once had, which many files still name.
+fn size_limit(raw: &Raw) -> Result<u64, ConfigError> {
+    let mut limit = 0;
+    for option in list(raw, "storage-opts")? {
+        let invalid = |reason| ConfigError::StorageOption { option: option.clone(), reason };
+        let (key, value) =
+            option.split_once('=').ok_or_else(|| invalid("it must be \"key=value\"".to_owned()))?;
+        match key.trim().to_lowercase().as_str() {
+            "overlay2.size" => {
+                limit = binary_size(value.trim()).map_err(|error| invalid(error.to_string()))?;
+            }
+            "overlay2.override_kernel_check" => {}
+            key => return Err(invalid(format!("overlay2: unknown option {key}"))),
+        }
+    }
+    Ok(limit)
 }
 
 fn shm_size(raw: &Raw) -> Result<u64, ConfigError> {

@@ -57,6 +57,7 @@ pub use record::Record;
 pub use registry::Containers;
 pub use spawn::{create, recover};
 pub use state::Volumes;
+pub use teardown::lift_limit;
 pub use volumes::{
     abandon as abandon_volumes, clear_scratch, hold as hold_volumes, prepare as prepare_volumes,
     settle as settle_volumes,

@@ -87,8 +87,8 @@ fn mount_at(
     durability: Durability,
 ) -> Result<(), SnapshotError> {
     let dir = parts.paths.container(&record.id);
-    let writable = Writable { upper: dir.join("upper"), work: dir.join("work") };
-    parts.images.snapshots().mount(&record.chain, &writable, target, MountOptions { durability })
+    let options = MountOptions { durability, limit: record.size_limit };
+    parts.images.snapshots().mount(&record.chain, &Writable::of(&dir), target, options)
 }
 
 /// What to show at the mount at place `number` of the record.

@@ -47,6 +47,9 @@ pub struct Record {
     /// Legacy links to other containers.
     #[serde(default)]
     pub links: Vec<Link>,
+    /// Bytes that what it writes into its root may take; `None` is no limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size_limit: Option<u64>,
 }
 
 /// One mount of a container, decided: `MountPoint` of the Engine API and what is needed to make it.

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::error::ContainerError;
 use super::image_mounts;
@@ -17,6 +17,7 @@ use crate::base::digest::Digest;
 use crate::base::durable;
 use crate::crash_point;
 use crate::network::Sandbox;
+use crate::snapshot;
 
 /// Releases what a run held: network first, then mounts, in dockerd's order of events.
 pub(super) async fn release(parts: &Parts, record: &Record, sandbox: Option<&Sandbox>) {
@@ -74,9 +75,17 @@ fn retire(dir: PathBuf, run: PathBuf) -> io::Result<Option<PathBuf>> {
     }
 }
 
-fn delete(gone: &std::path::Path) {
+fn delete(gone: &Path) {
+    lift_limit(gone);
     if let Err(error) = crate::base::sys::root_fs::remove_tree(gone) {
         tracing::warn!(path = %gone.display(), %error, "not deleted; the next start of the daemon tries again");
+    }
+}
+
+/// Takes away the limit of what a container wrote that is being deleted: another may get its project afterwards.
+pub fn lift_limit(gone: &Path) {
+    if let Err(error) = snapshot::lift_limit(&snapshot::Writable::of(gone)) {
+        tracing::warn!(path = %gone.display(), %error, "the limit of a removed container's size stays");
     }
 }
 

@@ -220,8 +220,8 @@ fn with_image<T>(
     let doing = "mounting the image";
     let made = fs::create_dir_all(&rootfs);
     made.map_err(|source| ContainerError::Io { id: record.id.clone(), doing, source })?;
-    let writable = Writable { upper: scratch.join("upper"), work: scratch.join("work") };
-    let options = MountOptions { durability: Durability::Volatile };
+    let writable = Writable::of(scratch);
+    let options = MountOptions { durability: Durability::Volatile, limit: None };
     let mounted = parts.images.snapshots().mount(&record.chain, &writable, &rootfs, options);
     mounted.map_err(|error| ContainerError::system(&error))?;
     Ok(work(&rootfs))

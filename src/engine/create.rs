@@ -13,6 +13,7 @@ use crate::container::record::MountPoint;
 use crate::container::{self, Record, names};
 use crate::image::{Image, ImageError, Lease};
 use crate::registry::Platform;
+use crate::snapshot;
 
 /// A request to create a container, as the API adapted it to the newest version.
 pub struct CreateRequest {
@@ -87,7 +88,7 @@ impl Engine {
         checked: Checked,
         links: Vec<Link>,
     ) -> Result<Created, CreateError> {
-        let Checked { config, mut host_config, endpoints, args, mounts, mut warnings } = checked;
+        let Checked { config, mut host_config, endpoints, args, mounts, size_limit, mut warnings } = checked;
         if let Some(image) = &image {
             warnings.extend(platform_warning(image));
         }
@@ -109,6 +110,7 @@ impl Engine {
             endpoints,
             mounts,
             links,
+            size_limit,
         };
         let record = container::prepare_volumes(&self.parts, record).await?;
         if let Err(error) = container::create(&self.parts, record.clone()).await {
@@ -188,6 +190,8 @@ impl Engine {
             runtimes: built_in.into_iter().chain(live.runtimes.keys().cloned()).collect(),
             systemd_cgroup: config.cgroup_driver == crate::config::CgroupDriver::Systemd,
             remapped: !config.ids.is_identity(),
+            can_limit_size: snapshot::can_limit(&self.parts.paths.containers()),
+            size_limit: config.size_limit,
         }
     }
 }

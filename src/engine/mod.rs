@@ -11,6 +11,7 @@ mod rename;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::base::digest::Digest;
@@ -55,6 +56,12 @@ pub enum OpenError {
     Networks(#[from] NetworkError),
     #[error("cannot open the volumes: {0}")]
     Volumes(#[from] VolumeError),
+    #[error(
+        "Storage option overlay2.size not supported. Filesystem does not support Project Quota: mount that of {} with \
+         'pquota' (XFS), or with 'prjquota' (ext4 with the features 'quota,project'), or take the option out",
+        .0.display()
+    )]
+    SizeLimit(PathBuf),
     #[error("cannot find this program's file")]
     Program(#[source] io::Error),
 }

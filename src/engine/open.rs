@@ -13,6 +13,7 @@ use crate::image::{ImageSettings, Images};
 use crate::network::{self, Networks};
 use crate::registry::{Proxies, Registry, RegistrySettings};
 use crate::runtime::Launcher;
+use crate::snapshot;
 use crate::volume::Volumes;
 
 impl Engine {
@@ -33,6 +34,9 @@ impl Engine {
         let containers = Arc::new(Containers::default());
         let host = Host::detect();
         let paths = Paths { data_root: config.data_root.clone(), exec_root: config.exec_root.clone() };
+        if config.size_limit > 0 && !snapshot::can_limit(&paths.data_root) {
+            return Err(OpenError::SizeLimit(paths.data_root));
+        }
         let parts = Arc::new(Parts {
             defaults: request::defaults(&config, &host),
             config: config.clone(),

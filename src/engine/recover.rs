@@ -88,12 +88,14 @@ async fn rest(handle: &Handle, stop: bool, grace: i64) {
 }
 
 fn sweep(dir: &Path) {
-    if let Err(error) = fs::create_dir_all(dir).and_then(|()| durable::sweep(dir, unmount_scratch)) {
+    if let Err(error) = fs::create_dir_all(dir).and_then(|()| durable::sweep(dir, let_go)) {
         tracing::error!(path = %dir.display(), %error, "leftovers cannot be removed");
     }
 }
 
-fn unmount_scratch(dir: &Path) {
+/// Releases what is not a file of a container's leftovers.
+fn let_go(dir: &Path) {
+    container::lift_limit(dir);
     if let Err(error) = container::clear_scratch(dir) {
         tracing::error!(path = %dir.display(), %error, "leftovers are mounted still");
     }

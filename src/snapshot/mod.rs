@@ -20,6 +20,7 @@ pub mod decompress;
 mod mounts;
 mod pack;
 mod pipe;
+mod quota;
 mod store;
 mod trash;
 mod writer;
@@ -29,6 +30,7 @@ pub use chain::{ChainId, chain_ids};
 pub use changes::{Change, ChangeKind};
 pub use mounts::{MountOptions, Writable, unmount};
 pub use pack::{Marks, pack, pack_object};
+pub use quota::{can_limit, lift_limit};
 pub use store::{LayerInfo, Snapshots};
 pub use writer::{Applied, LayerWriter, extract};
 
@@ -135,6 +137,14 @@ pub enum SnapshotError {
         root: PathBuf,
         /// What a trial mount said.
         reason: io::Error,
+    },
+    /// What a container writes could not be limited.
+    #[error("limiting the size of {} by a project quota: {source}", path.display())]
+    Limit {
+        /// The container's directory of changes.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
     },
     /// A mount could not be taken down.
     #[error("unmounting {}: {source}", target.display())]

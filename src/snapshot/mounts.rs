@@ -27,12 +27,22 @@ pub struct Writable {
     pub work: PathBuf,
 }
 
+impl Writable {
+    /// The directories of a container whose files are in `dir`.
+    pub fn of(dir: &Path) -> Self {
+        Self { upper: dir.join("upper"), work: dir.join("work") }
+    }
+}
+
 /// How to mount.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct MountOptions {
     /// [`Durability::Volatile`] is for containers that are removed when they exit: it spares them fsync(2), and
     /// unmounting them does not sync the whole file system of the data root.
     pub durability: Durability,
+    /// Bytes that the writable directories may take together; `None` is no limit. [`super::can_limit`] tells whether
+    /// their file system can.
+    pub limit: Option<u64>,
 }
 
 impl Snapshots {
@@ -46,9 +56,18 @@ impl Snapshots {
     ) -> Result<(), SnapshotError> {
         let trees = self.store.stack(layers)?;
         prepare(&trees, writable)?;
+        let unlimited = |source| SnapshotError::Limit { path: writable.upper.clone(), source };
+        let project =
+            options.limit.map(|_| self.store.projects.join(writable)).transpose().map_err(unlimited)?;
         let upper = Upper { dir: &writable.upper, work: &writable.work, durability: options.durability };
         let overlay = Overlay { layers: &trees, upper: Some(upper) };
-        overlay.mount(target).map_err(|source| self.store.explain(target, source))
+        overlay.mount(target).map_err(|source| self.store.explain(target, source))?;
+        let limited = project.iter().zip(options.limit).try_for_each(|(project, bytes)| project.limit(bytes));
+        limited.map_err(|source| {
+            // Nobody may write there without the limit; the error is what there is to tell.
+            let _ = unmount(target);
+            unlimited(source)
+        })
     }
 
     /// Mounts `layers` (the base first) at `target`, an existing directory, for reading only.

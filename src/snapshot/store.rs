@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWrite
 
 use serde::{Deserialize, Serialize};
 
+use super::quota::Projects;
 use super::trash::Trash;
 use super::{ChainId, LayerWriter, SnapshotError};
 use crate::base::digest::Digest;
@@ -52,6 +53,7 @@ pub(super) struct Store {
     pub(super) ids: IdMaps,
     layers: RwLock<HashMap<ChainId, LayerInfo>>,
     pub(super) trash: Trash,
+    pub(super) projects: Projects,
     /// The result of a trial mount, made when a mount failed.
     pub(super) supported: OnceLock<Result<(), i32>>,
 }
@@ -66,6 +68,7 @@ impl Snapshots {
             ids: ids.clone(),
             layers: RwLock::default(),
             trash: Trash::default(),
+            projects: Projects::default(),
             supported: OnceLock::new(),
         };
         let dirs = [(store.layers_dir(), 0o700), (store.synced_dir(), 0o700), (store.empty_dir(), 0o755)];

@@ -268,6 +268,7 @@ pub fn of_namespaces() -> Vec<Row> {
             "KNOWN_NAME=/row/known",
         ),
         host("HostConfig.VolumesFrom", json!(["other"]), "cat /shared/file", "of the other"),
+        // Where the file system has project quotas: `storage_size`.
         host(
             "HostConfig.StorageOpt",
             json!({ "size": "1g" }),

@@ -13,6 +13,7 @@ pub mod netns;
 pub mod overlay;
 pub mod pidfd;
 pub mod process;
+pub mod project_quota;
 pub mod pty;
 pub mod root_fs;
 pub mod sealed;

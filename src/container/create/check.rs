@@ -88,13 +88,6 @@ pub(super) fn host_config(
     if !defaults.runtimes.contains(&host_config.runtime) {
         return refuse(format!("unknown or invalid runtime name: {}", host_config.runtime));
     }
-    if let Some(key) = host_config.storage_opt.keys().find(|key| *key != "size") {
-        return refuse(format!("Unknown option {key}"));
-    }
-    if !host_config.storage_opt.is_empty() {
-        // The writable layer has no quota on any file system: nothing is promised that is not kept.
-        return refuse("--storage-opt is supported only for overlay over xfs with 'pquota' mount option");
-    }
     if !matches!(host_config.isolation.as_str(), "" | "default") {
         return refuse(format!("invalid isolation '{}' on linux", host_config.isolation));
     }

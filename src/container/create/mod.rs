@@ -5,6 +5,7 @@ pub(super) mod check;
 pub(super) mod limits;
 mod merge;
 mod mounts;
+mod size_limit;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,7 @@ use crate::network::EndpointSettings;
 pub(super) use merge::with_image;
 pub use mounts::InvalidMount;
 pub(super) use mounts::clean;
+use size_limit::size_limit;
 
 /// The body of `POST /containers/create`.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -54,6 +56,10 @@ pub struct CreateDefaults {
     pub systemd_cgroup: bool,
     /// Whether containers have ids of their own unless they ask for the host's.
     pub remapped: bool,
+    /// Whether the file system of the data root limits what a container writes.
+    pub can_limit_size: bool,
+    /// Bytes that a container may write into its root if its request says nothing; 0 is no limit.
+    pub size_limit: u64,
 }
 
 /// A request that is refused, in dockerd's words. Bad input, except for the few that dockerd answers with 500.
@@ -79,6 +85,8 @@ pub struct Checked {
     pub args: Vec<String>,
     /// In order of their targets; anonymous volumes have no name yet.
     pub mounts: Vec<MountPoint>,
+    /// Bytes that it may write into its root.
+    pub size_limit: Option<u64>,
     pub warnings: Vec<String>,
 }
 
@@ -102,6 +110,7 @@ pub fn prepare(
     check::config(&config)?;
     check::host_config(&mut host_config, defaults, host, &mut warnings)?;
     check::network(&mut host_config, &config, &mut warnings)?;
+    let size_limit = size_limit(&host_config.storage_opt, defaults)?;
     let args = arguments(&config)?;
     let mounts = mounts::decide(&config, &host_config, image, inherited)?;
     merge::names(&mut config, &host_config, short_id);
@@ -111,7 +120,7 @@ pub fn prepare(
     let endpoints =
         endpoints.into_iter().map(|(name, settings)| (named(name), settings.unwrap_or_default())).collect();
     check::endpoints(&endpoints, &host_config)?;
-    Ok(Checked { config, host_config, endpoints, args, mounts, warnings })
+    Ok(Checked { config, host_config, endpoints, args, mounts, size_limit, warnings })
 }
 
 fn arguments(config: &ContainerConfig) -> Result<Vec<String>, Invalid> {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::container::config::Empty;
 
-fn defaults() -> CreateDefaults {
+pub(super) fn defaults() -> CreateDefaults {
     CreateDefaults {
         log_driver: "json-file".to_owned(),
         log_opts: BTreeMap::new(),
@@ -12,6 +12,8 @@ fn defaults() -> CreateDefaults {
         runtimes: vec!["runc".to_owned()],
         systemd_cgroup: false,
         remapped: false,
+        can_limit_size: false,
+        size_limit: 0,
     }
 }
 

@@ -31,6 +31,7 @@ fn record(config: &Value, host_config: &Value) -> Record {
         endpoints: BTreeMap::new(),
         mounts: vec![],
         links: vec![],
+        size_limit: None,
     }
 }
 

@@ -58,7 +58,12 @@ impl Place {
         layers: &[ChainId],
         durability: Durability,
     ) -> Result<(), SnapshotError> {
-        bench.snapshots.mount(layers, &self.writable(), &self.root(), MountOptions { durability })
+        bench.snapshots.mount(
+            layers,
+            &self.writable(),
+            &self.root(),
+            MountOptions { durability, limit: None },
+        )
     }
 }
 

@@ -105,6 +105,7 @@ fn record(name: &str) -> Record {
         endpoints: BTreeMap::new(),
         mounts: vec![volume],
         links: vec![],
+        size_limit: None,
     }
 }
 
