@@ -67,13 +67,17 @@ devices:
     - {}
     - {}
     - {}
+    - {}
+    - {}
     - {{hookName: startContainer, path: /bin/sh, args: [sh, -c, 'cat >/tmp/started'], env: [PATH=/bin]}}
 - name: card1
   containerEdits: {{env: [CARD=1]}}
 ",
             hook("prestart"),
             hook("createRuntime"),
-            hook("createContainer")
+            hook("createContainer"),
+            hook("poststart"),
+            hook("poststop")
         ),
     );
     let look = "echo $COMMON $CARD $PATH; id -G; stat -c '%F %a %u' /dev/card0; head -c 2 /dev/card0 | od -An -tx1; \
@@ -85,10 +89,17 @@ devices:
     {
         assert!(seen.contains(part), "{part} in {seen}");
     }
-    for name in ["prestart", "createRuntime", "createContainer"] {
+    eventually("the hook for the end has run", || d.dir().join("poststop.env").exists());
+    for (name, status) in [
+        ("prestart", "creating"),
+        ("createRuntime", "creating"),
+        ("createContainer", "creating"),
+        ("poststart", "running"),
+        ("poststop", "stopped"),
+    ] {
         let state: Value =
             serde_json::from_slice(&fs::read(d.dir().join(format!("{name}.json"))).unwrap()).unwrap();
-        assert_eq!(state["id"], json!(id), "{name}");
+        assert_eq!((&state["id"], &state["status"]), (&json!(id), &json!(status)), "{name}");
         assert_eq!(fs::read_to_string(d.dir().join(format!("{name}.env"))).unwrap(), format!("{name}\n"));
     }
     // Not told of what is in the record; and found anew at each start.
@@ -136,8 +147,6 @@ scenario!(a_device_that_cannot_be_had_is_told_when_the_container_starts, cdi(), 
     let reason =
         "failed to inject devices: failed to stat CDI host device \"/dev/none\": no such file or directory";
     assert_eq!(missing, format!("{failed}{reason}"));
-    let hook = edits("hook", json!({"hooks": [{"hookName": "poststop", "path": "/bin/true"}]}));
-    assert!(hook.contains("runs no poststop hooks"), "{hook}");
     let driver = refused(d, json!({"Driver": "fpga", "Capabilities": [["a", "b"], ["c"]]}));
     assert_eq!(driver, "could not select device driver \"fpga\" with capabilities: [[a b] [c]]");
     // A hook that fails ends the start, and nothing is left of it.
@@ -148,6 +157,58 @@ scenario!(a_device_that_cannot_be_had_is_told_when_the_container_starts, cdi(), 
     let response = d.post(&format!("/containers/{id}/start"), &Value::Null);
     assert!(response.status() >= 400 && response.text().contains("hook"), "{}", response.text());
     eventually("it has not started", || d.inspect(&id)["State"]["Running"] == json!(false));
+});
+
+// The recorder of hooks: one line for each.
+fn recording(d: &Daemon, hooks: &[(&str, &str)]) {
+    let log = d.dir().join("hooks").display().to_string();
+    let hook = |(name, script): &(&str, &str)| {
+        let script = format!("{script}; echo {name} >>{log}");
+        json!({"hookName": name, "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/bin"], "timeout": 4})
+    };
+    let hooks: Vec<Value> = hooks.iter().map(hook).collect();
+    let devices = json!([{"name": "x", "containerEdits": {"hooks": hooks, "additionalGids": [44]}}]);
+    let spec = json!({"cdiVersion": "0.7.0", "kind": "vendor.com/hooks", "devices": devices});
+    describe(d, "etc/cdi/hooks.json", &spec.to_string());
+    let _ = fs::remove_file(log);
+}
+
+scenario!(hooks_are_called_when_the_program_runs_and_when_it_is_over, cdi(), |d| {
+    let recorded = || fs::read_to_string(d.dir().join("hooks")).unwrap_or_default();
+    // The container's state comes first: the number of a process that is the program already.
+    let is_program =
+        "pid=$(sed 's/.*\"pid\":\\([0-9]*\\).*/\\1/'); grep -q marked /proc/$pid/cmdline || exit 1";
+    recording(
+        d,
+        &[("poststart", is_program), ("poststop", "true"), ("poststop", "exit 1"), ("poststop", "true")],
+    );
+    let devices = json!([{"Driver": "cdi", "DeviceIDs": ["vendor.com/hooks=x"]}]);
+    let program = json!(["sh", "-c", ": marked; while :; do sleep 1000; done"]);
+    let id = d.create(json!({"Image": "busybox", "Cmd": program, "HostConfig": {"DeviceRequests": devices}}));
+    let id = id.as_str();
+    d.sh(&format!("docker start {id}")).ok();
+    assert_eq!(recorded(), "poststart\n");
+    // A process that is added has the groups of the program, unless it is another user's.
+    assert_eq!(d.sh(&format!("docker exec {id} id -G")).ok(), "0 44");
+    assert_eq!(d.sh(&format!("docker exec -u 1000 {id} id -G")).ok(), "1000 2000");
+    // The engine need not be there, and one that fails or takes too long stops no other.
+    recording(d, &[]);
+    d.kill_9();
+    d.sh("kill -9 $(pgrep -f '[m]arked')").ok();
+    d.start_again();
+    eventually("the hooks for the end have run", || recorded() == "poststop\npoststop\n");
+    // Before the start is told, one that fails ends it.
+    for (script, text) in [("exit 3", "non-zero exit code: 3"), ("sleep 1000", "timeout")] {
+        recording(d, &[("poststart", script), ("poststop", "true")]);
+        let failed = d.post(&format!("/containers/{id}/start"), &Value::Null);
+        assert!(failed.status() >= 400 && failed.text().contains(text), "{}", failed.text());
+        assert!(!d.inspect(id)["State"]["Running"].as_bool().unwrap());
+        eventually("the hook for the end has run", || recorded() == "poststop\n");
+    }
+    recording(d, &[("createRuntime", "exit 1"), ("poststop", "true")]);
+    d.sh(&format!("docker start {id}")).fails(1, "hook");
+    eventually("the hook for the end has run", || recorded() == "poststop\n");
+    assert_eq!(d.sh(&format!("docker rm {id}")).ok(), id);
 });
 
 scenario!(no_gpu_is_told_when_the_container_starts, |d| {

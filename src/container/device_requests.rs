@@ -9,7 +9,7 @@ use super::error::ContainerError;
 use super::host_config::DeviceRequest;
 use super::parts::Parts;
 use super::record::Record;
-use crate::runtime::Runtime;
+use ::oci_spec::runtime::Spec;
 
 /// A request that cannot be met; the texts are dockerd's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -26,11 +26,6 @@ enum RequestError {
     Unresolvable(#[from] Unresolvable),
     #[error("CDI device injection failed: failed to inject devices: {0}")]
     Node(NodeError),
-    #[error(
-        "CDI device injection failed: the built-in runtime runs no {0} hooks: use an OCI runtime that does \
-         (`--add-runtime`, `--runtime`)"
-    )]
-    Hook(String),
 }
 
 /// A device node that the host does not have.
@@ -48,8 +43,6 @@ fn go_lists(lists: &[Vec<String>]) -> String {
     format!("[{}]", lists.join(" "))
 }
 
-/// What runs these hooks is the one who starts and removes the container: here the shim, not the runtime.
-const FOREIGN_HOOKS: [&str; 2] = ["poststart", "poststop"];
 const NVIDIA: [&str; 8] = ["gpu", "nvidia", "compute", "compat32", "graphics", "utility", "video", "display"];
 const AMD: [&str; 2] = ["gpu", "amd"];
 const NVIDIA_HOOK: &str = "nvidia-container-runtime-hook";
@@ -57,31 +50,30 @@ const NVIDIA_HOOK: &str = "nvidia-container-runtime-hook";
 const MOST_DEVICES: i64 = 1024;
 
 /// What the container's requests change of its specification.
-pub(super) async fn edits(
-    parts: &Arc<Parts>,
-    record: &Arc<Record>,
-    runtime: &Runtime,
-) -> Result<Edits, ContainerError> {
+pub(super) async fn edits(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<Edits, ContainerError> {
     if record.host_config.device_requests.iter().flatten().next().is_none() {
         return Ok(Edits::default());
     }
-    let (parts, record, embedded) = (parts.clone(), record.clone(), *runtime == Runtime::Embedded);
+    let (parts, record) = (parts.clone(), record.clone());
     let found = tokio::task::spawn_blocking(move || {
         let available = Available::look(&parts.config.cdi_spec_dirs);
         let mut edits = Edits::default();
         for request in record.host_config.device_requests.iter().flatten() {
             edits.append(&available.answer(request)?);
         }
-        let foreign = edits.hooks.iter().find(|hook| FOREIGN_HOOKS.contains(&hook.hook_name.as_str()));
-        if let Some(hook) = foreign.filter(|_| embedded) {
-            return Err(RequestError::Hook(hook.hook_name.clone()));
-        }
         edits.device_nodes.iter_mut().try_for_each(complete).map_err(RequestError::Node)?;
-        Ok(edits)
+        Ok::<_, RequestError>(edits)
     });
     let found = found.await.map_err(|error| ContainerError::system(&error))?;
     // An error of the request could have been told when the container was created; dockerd does not either.
     found.map_err(|error| ContainerError::system(&error))
+}
+
+/// The groups that the program of a running container has, which are the image's and the record's and those of its
+/// devices, as these were when it started. `bundle` is its directory; `None` if it cannot be read.
+pub(super) fn groups_of_program(bundle: &Path) -> Option<Vec<u32>> {
+    let spec: Spec = serde_json::from_slice(&std::fs::read(bundle.join("config.json")).ok()?).ok()?;
+    spec.process().as_ref()?.user().additional_gids().clone()
 }
 
 /// What drivers there are for.

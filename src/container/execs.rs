@@ -7,6 +7,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use ::oci_spec::runtime::Process;
 
 use super::cdi::Edits;
+use super::device_requests;
 use super::error::{ContainerError, StartFailure};
 use super::exec::{Exec, ExecConfig, ExecError, ExecPhase, Execs};
 use super::handle::Handle;
@@ -167,6 +168,12 @@ fn process(parts: &Parts, now: &Published, config: &ExecConfig) -> Result<Proces
     let rootfs = parts.paths.rootfs(&record.id);
     let mounted = Mounted { rootfs: rootfs.clone(), mounts: Vec::new() };
     let mut input = request::spec_input(parts, record, &sandbox, &mounted, Edits::default())?;
+    let has_devices = record.host_config.device_requests.iter().flatten().next().is_some();
+    if config.user.is_empty() && record.config.user.is_empty() && has_devices {
+        // As under dockerd: only whoever is no other user has the groups that its devices brought.
+        let groups = device_requests::groups_of_program(&parts.paths.run(&record.id));
+        input.user.groups = groups.unwrap_or(input.user.groups);
+    }
     if !config.user.is_empty() {
         let groups = record.host_config.group_add.as_deref().unwrap_or_default();
         let user = Accounts::read(&rootfs).resolve(&config.user, groups);

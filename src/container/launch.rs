@@ -49,7 +49,7 @@ pub(super) async fn run(
     let log = request::log_target(&parts, &record).map_err(|error| failed(&error, StartFailure::System))?;
     let log = reachable(log).await?;
     let runtime = runtime_of(&parts, &record)?;
-    let edits = device_requests::edits(&parts, &record, &runtime).await?;
+    let edits = device_requests::edits(&parts, &record).await?;
     let spec = oci_spec::build(&request::spec_input(&parts, &record, &sandbox, &mounted, edits)?)
         .map_err(|error| failed(&error, StartFailure::BadRequest))?;
     let spec = mount_points::settle(spec, mounted.rootfs, &parts.config.ids).await?;

@@ -6,6 +6,7 @@
 //!   masked arguments the wrong way round, and needs privilege at a moment when it has dropped it.
 //! - Propagation of single mounts is ignored there, so that of the root decides: private unless asked otherwise.
 //! - The limits are taken out: the shim makes the group and sets them, and changes them when asked.
+//! - Of the hooks it calls those of its own steps; the last ones, for the start and the end, are the shim's.
 //! - Its own cgroup v1 mounts ignore `ro` and cannot be made where another container's processes are seen; binds of the
 //!   container's directories take their place.
 
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxCapabilities, LinuxResources, LinuxSeccomp, Mount, Spec};
 
+use super::protocol::Hooks;
 use crate::base::sys::cgroup;
 
 /// What the shim applies in the runtime's place.
@@ -20,6 +22,7 @@ pub(super) struct Taken {
     pub seccomp: Option<LinuxSeccomp>,
     pub capabilities: Option<LinuxCapabilities>,
     pub resources: Option<LinuxResources>,
+    pub hooks: Hooks,
 }
 
 /// Changes a specification to what the embedded runtime understands.
@@ -30,7 +33,12 @@ pub(super) fn adapt(spec: &mut Spec) -> Taken {
 }
 
 fn adapt_to(spec: &mut Spec, hierarchies: &[PathBuf]) -> Taken {
-    let mut taken = Taken { seccomp: None, capabilities: None, resources: None };
+    let mut taken = Taken { seccomp: None, capabilities: None, resources: None, hooks: Hooks::default() };
+    if let Some(hooks) = spec.hooks() {
+        taken.hooks.poststart = hooks.poststart().clone().unwrap_or_default();
+        taken.hooks.poststop = hooks.poststop().clone().unwrap_or_default();
+        taken.hooks.annotations = spec.annotations().clone().unwrap_or_default();
+    }
     if let Some(process) = spec.process_mut() {
         taken.capabilities = process.capabilities().clone();
         process.set_capabilities(None);

@@ -20,10 +20,12 @@ use tokio::sync::watch;
 
 use super::anticipate::Anticipation;
 use super::client::{self, Connected, Running, Shim};
-use super::embedded;
+use super::embedded::{self, Taken};
 use super::error::{LaunchError, ShimError, StartFailure};
 use super::filter::Filters;
-use super::protocol::{Command, EXIT_FILE, ExitRecord, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET, Status};
+use super::protocol::{
+    Command, EXIT_FILE, ExitRecord, Hooks, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET, Status,
+};
 use super::spec::LaunchSpec;
 use crate::base::durable;
 use crate::base::id::ContainerId;
@@ -155,10 +157,9 @@ impl Launcher {
         if spec.runtime != Runtime::Embedded {
             return Ok(Confinement::default());
         }
-        let taken = embedded::adapt(&mut spec.spec);
-        let Some(profile) = taken.seccomp else {
-            let (capabilities, resources) = (taken.capabilities, taken.resources);
-            return Ok(Confinement { filter: None, capabilities, resources });
+        let Taken { seccomp, capabilities, resources, hooks } = embedded::adapt(&mut spec.spec);
+        let Some(profile) = seccomp else {
+            return Ok(Confinement { filter: None, capabilities, resources, hooks });
         };
         let filters = self.filters.clone();
         let compiled = tokio::task::spawn_blocking(move || filters.program(&profile)).await;
@@ -170,8 +171,7 @@ impl Launcher {
         };
         let compiled = compiled.map_err(|error| failed(error.to_string()))?;
         let filter = compiled.map_err(|error| failed(error.to_string()))?;
-        let (capabilities, resources) = (taken.capabilities, taken.resources);
-        Ok(Confinement { filter: Some(filter), capabilities, resources })
+        Ok(Confinement { filter: Some(filter), capabilities, resources, hooks })
     }
 
     /// Waits until the shim of the container's last run has cleaned up: it had the same directory and cgroup.
@@ -283,6 +283,7 @@ struct Confinement {
     filter: Option<Arc<[u8]>>,
     capabilities: Option<LinuxCapabilities>,
     resources: Option<LinuxResources>,
+    hooks: Hooks,
 }
 
 fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<OwnedFd>) {
@@ -316,6 +317,7 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         rlimits,
         capabilities: confinement.capabilities,
         resources: confinement.resources,
+        hooks: confinement.hooks,
         attachments: streams,
         restore: spec.restore.clone(),
     };

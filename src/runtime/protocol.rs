@@ -4,12 +4,12 @@
 //! another meaning, and unknown ones are ignored; an unknown command is answered with [`Failure::Unsupported`]. State
 //! is told in full at each connection ([`Status`]); [`Event`]s only shorten the wait for what the status would say.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxResources, PosixRlimit, Process};
+use oci_spec::runtime::{Hook, LinuxCapabilities, LinuxResources, PosixRlimit, Process};
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{ContainerId, ExecId};
@@ -112,6 +112,9 @@ pub struct Launch {
     /// Its limits, where the shim sets them first and not the runtime.
     #[serde(default)]
     pub resources: Option<LinuxResources>,
+    /// What the shim calls when the container has started, and when it is over, where the runtime does not.
+    #[serde(default)]
+    pub hooks: Hooks,
     pub attachments: Vec<Streams>,
     /// Published ports that the shim serves itself; their sockets are among those to hold.
     #[serde(default)]
@@ -119,6 +122,19 @@ pub struct Launch {
     /// The files of a [`Checkpoint`] that the container goes on from, in place of its program's beginning.
     #[serde(default)]
     pub restore: Option<PathBuf>,
+}
+
+/// Programs of the host that are told of the container (config.md of the OCI runtime specification, "POSIX-platform
+/// Hooks").
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Hooks {
+    #[serde(default)]
+    pub poststart: Vec<Hook>,
+    #[serde(default)]
+    pub poststop: Vec<Hook>,
+    /// The container's, which they are told.
+    #[serde(default)]
+    pub annotations: HashMap<String, String>,
 }
 
 /// How the container's processes are written to files.

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
@@ -23,6 +23,7 @@ use oci_spec::runtime::{LinuxCapabilities, Spec};
 use super::cgroup::{self, Maker, Wanted};
 use super::confine::{Filter, as_program, confine};
 use super::fork::fork;
+use super::hooks;
 use super::program::Program;
 use super::report::{Reporter, complain, start_failure};
 use super::rlimit;
@@ -88,6 +89,9 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
         }
         None => builder = builder.with_console_socket(Some(dir.join(CONSOLE))),
     }
+    // Open in the container's first process until it has become the program.
+    let starting = (!launch.hooks.poststart.is_empty()).then(io::pipe).transpose();
+    let starting = starting.map_err(|e| runtime_error(&e))?;
     let container = builder
         .as_init(dir)
         // What systemd makes it has made; the path is that of a directory.
@@ -105,7 +109,22 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     reporter.process(pid, cgroup);
     NotifySocket::new(state.join(launch.id.as_str()).join(NOTIFY_FILE))
         .notify_container_start()
-        .map_err(|e| runtime_error(&e))
+        .map_err(|e| runtime_error(&e))?;
+    let Some((mut running, ours)) = starting else { return Ok(()) };
+    drop(ours);
+    // Nothing is ever written: this waits for the end.
+    let _ = running.read(&mut [0]);
+    hooks::started(dir, launch, pid).map_err(|error| wording(&error))
+}
+
+/// Removes the library's own files of a container that was made and is not to go on: the next one has its name.
+pub fn forget(dir: &Path) {
+    match fs::remove_dir_all(dir.join(STATE)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            complain(&format!("shim: removing the runtime's files: {error}"));
+        }
+        _ => {}
+    }
 }
 
 /// Makes the container's groups.

@@ -12,7 +12,7 @@ use super::poll::{INIT, Key, Token};
 use super::process::{DRAIN, End, State, TELL};
 use super::report::complain;
 use super::streams::Reading;
-use super::{KEPT_EXITS, Shim};
+use super::{KEPT_EXITS, Shim, creator, hooks};
 use crate::base::durable;
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::memory;
@@ -148,6 +148,7 @@ impl Shim {
             complain(&format!("shim: {error}"));
         }
         self.remove_cgroup();
+        self.tell_end();
         self.remove_dir();
         let all: Vec<_> = self.connections.keys().copied().collect();
         for id in all {
@@ -180,6 +181,13 @@ impl Shim {
             self.reap();
             self.remove_cgroup();
         }
+        creator::forget(&self.dir);
+        self.tell_end();
+    }
+
+    /// The container is no more: its hooks may clean up after it.
+    fn tell_end(&mut self) {
+        self.telling_end = self.launch.as_ref().and_then(|launch| hooks::over(&self.dir, launch));
     }
 
     fn remove_cgroup(&mut self) {

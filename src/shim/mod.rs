@@ -19,6 +19,7 @@ mod detach;
 mod enter;
 mod exit;
 mod fork;
+mod hooks;
 mod input;
 mod launch;
 mod log;
@@ -116,6 +117,8 @@ struct Shim {
     exit: Option<ExitRecord>,
     /// Exits of execs that no daemon was told.
     untold: Vec<ExecStatus>,
+/// The helper that tells others of the container's end.
+    telling_end: Option<i32>,
     /// When to give back the memory that starting processes took, and when that was last done.
     trim_at: Option<Instant>,
     trimmed: Option<Instant>,
@@ -165,6 +168,7 @@ impl Shim {
             oom_kills: 0,
             exit: None,
             untold: Vec::new(),
+            telling_end: None,
             trim_at: None,
             trimmed: None,
             over: false,
@@ -185,9 +189,11 @@ impl Shim {
         Ok(())
     }
 
-    /// True while clients still take output of a container that is over, or wait for its checkpoint.
+    /// True while clients still take output of a container that is over, or wait for its checkpoint, or hooks run.
     fn lingers(&self) -> bool {
-        self.checkpoint.is_some() || self.processes.values().any(|process| !process.streams.clients_gone())
+        self.checkpoint.is_some()
+            || self.telling_end.is_some()
+            || self.processes.values().any(|process| !process.streams.clients_gone())
     }
 
     fn timeout(&self) -> Option<Duration> {
@@ -247,6 +253,10 @@ impl Shim {
     }
 
     fn ended(&mut self, pid: i32, end: End) {
+        if self.telling_end == Some(pid) {
+            self.telling_end = None;
+            return;
+        }
         let known =
             self.processes.iter().find(|(_, process)| process.living() == Some(pid)).map(|(key, _)| *key);
         match known {
