@@ -117,7 +117,7 @@ struct Shim {
     exit: Option<ExitRecord>,
     /// Exits of execs that no daemon was told.
     untold: Vec<ExecStatus>,
-/// The helper that tells others of the container's end.
+    /// The helper that tells others of the container's end.
     telling_end: Option<i32>,
     /// When to give back the memory that starting processes took, and when that was last done.
     trim_at: Option<Instant>,
