@@ -45,7 +45,6 @@ impl Shim {
     pub(super) fn settle(&mut self) {
         if self.trim_at.is_some_and(|at| Instant::now() >= at) {
             self.trim_at = None;
-            self.trimmed = Some(Instant::now());
             memory::trim();
         }
         if self.over && self.exit.is_some() && self.listener.is_some() && self.checkpoint.is_none() {

@@ -215,8 +215,9 @@ impl Shim {
                 .for_each(|id| self.greet(id));
             self.watch_oom();
         }
-        let busy = self.trimmed.is_some_and(|at| at.elapsed() < BUSY);
-        self.trim_at = Some(Instant::now() + if busy { BUSY } else { TRIM_AFTER });
+        let now = Instant::now();
+        let busy = self.last_start.replace(now).is_some_and(|before| now.duration_since(before) < BUSY);
+        self.trim_at = Some(now + if busy { BUSY } else { TRIM_AFTER });
         self.claim(key, pid);
     }
 

@@ -65,8 +65,8 @@ const LISTENER: i32 = 4;
 const KEPT_EXITS: usize = 256;
 /// How long after a start memory is given back: containers that end at once do not pay for it.
 const TRIM_AFTER: Duration = Duration::from_millis(300);
-/// A container in which something else is started within this time after that will soon need the memory again: it is
-/// kept until nothing was started for as long.
+/// Where one start comes within this time after another the memory will soon be needed again: it is kept until nothing
+/// was started for as long.
 const BUSY: Duration = Duration::from_secs(10);
 /// How often clients that hold up the shim's end are looked at.
 const LINGER: Duration = Duration::from_secs(1);
@@ -119,9 +119,9 @@ struct Shim {
     untold: Vec<ExecStatus>,
     /// The helper that tells others of the container's end.
     telling_end: Option<i32>,
-    /// When to give back the memory that starting processes took, and when that was last done.
+    /// When to give back the memory that starting processes took, and when the last one was started.
     trim_at: Option<Instant>,
-    trimmed: Option<Instant>,
+    last_start: Option<Instant>,
     /// True once the daemon has recorded the exit, or there is nothing to record.
     over: bool,
 }
@@ -170,7 +170,7 @@ impl Shim {
             untold: Vec::new(),
             telling_end: None,
             trim_at: None,
-            trimmed: None,
+            last_start: None,
             over: false,
         };
         shim.connect(first)?;

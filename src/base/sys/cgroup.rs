@@ -91,7 +91,9 @@ impl Cgroup {
     /// On v1 through `tasks`: a thread that moves itself needs no lock, while `cgroup.procs` waits some 10 ms for an
     /// RCU grace period unless a write has just done so (cgroup_procs_write_start in the kernel).
     pub fn join(&self) -> io::Result<()> {
-        self.dirs.iter().try_for_each(|(controller, dir)| {
+        // Where time is counted comes first: what the others cost is the group's, too.
+        let (time, rest): (Vec<_>, Vec<_>) = self.dirs.iter().partition(|(name, _)| *name == "cpuacct");
+        time.into_iter().chain(rest).try_for_each(|(controller, dir)| {
             let file = if controller.is_empty() { "cgroup.procs" } else { "tasks" };
             fs::write(dir.join(file), "0")
         })
