@@ -1,5 +1,5 @@
-//! `--storage-opt size=…` on file systems with project quotas, which each scenario makes in a file and mounts as the
-//! engine's data root. Kernels of test machines may lack them: scripts/test-cgroup2 has a kernel that does not. What
+//! `--storage-opt size=…`, where the kernel has project quotas: each scenario makes a file system with them in a file and
+//! mounts it as the engine's data root. Kernels of test machines may lack them: scripts/test-cgroup2 has a kernel that does not. What
 //! the engine says on other file systems is a row of `fields`.
 
 use std::io::Write;
