@@ -260,13 +260,13 @@ impl<'a, W: Write, F: Fn(&[u8], &Stat) -> bool> Packer<'a, W, F> {
             mtime: Mtime { seconds: stat.st_mtime, nanos: 0 },
             size: if kind == Kind::Regular { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
             device,
-            xattrs: self.xattrs(&proc_path(file))?,
+            xattrs: self.xattrs(file)?,
             sparse: None,
         })
     }
 
-    fn xattrs(&self, path: &PathBuf) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-        let mut found = xattrs(path)?;
+    fn xattrs(&self, file: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+        let mut found = xattrs(file)?;
         for (_, value) in found.iter_mut().filter(|(name, _)| name == capability::NAME) {
             *value = capability::for_archive(std::mem::take(value), self.ids);
         }
@@ -278,13 +278,19 @@ fn reopen(directory: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
     Ok(fs::openat(directory, ".", flags, Mode::empty())?)
 }
 
-/// File capabilities and users' own attributes. By path, because handles on links and devices take no other call.
-fn xattrs(path: &PathBuf) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let length = match fs::listxattr_query(path) {
-        // Most files have none: one call.
+/// File capabilities and users' own attributes.
+fn xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
+    let asked = match fs::flistxattr_query(file) {
+        // Handles on links and devices take calls by path only.
+        Err(Errno::BADF) => fs::listxattr_query(&proc_path(file)),
+        other => other,
+    };
+    let length = match asked {
+        // Most files have none: one call, by the descriptor, which spares a look-up.
         Ok(0) | Err(Errno::OPNOTSUPP) => return Ok(Vec::new()),
         other => other?,
     };
+    let path = &proc_path(file);
     // More may have been added since.
     let mut names = vec![0; length + 4096];
     let length = fs::listxattr(path, &mut names[..])?;
