@@ -282,7 +282,7 @@ fn reopen(directory: &OwnedFd, flags: OFlags) -> io::Result<OwnedFd> {
 fn xattrs(file: BorrowedFd<'_>) -> io::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let asked = match fs::flistxattr_query(file) {
         // Handles on links and devices take calls by path only.
-        Err(Errno::BADF) => fs::listxattr_query(&proc_path(file)),
+        Err(Errno::BADF) => fs::listxattr_query(proc_path(file)),
         other => other,
     };
     let length = match asked {
