@@ -1,6 +1,6 @@
-//! `--storage-opt size=…`, where the kernel has project quotas: each scenario makes a file system with them in a file and
-//! mounts it as the engine's data root. Kernels of test machines may lack them: scripts/test-cgroup2 has a kernel that does not. What
-//! the engine says on other file systems is a row of `fields`.
+//! `--storage-opt size=…`, where the kernel has project quotas: each scenario makes a file system with them in a file
+//! and mounts it as the engine's data root. Kernels of test machines may lack them: scripts/test-cgroup2 has a kernel
+//! that does not. What the engine says on other file systems is a row of `fields`.
 
 use std::io::Write;
 use std::path::Path;
@@ -98,8 +98,8 @@ fn containers_are_limited(d: &Daemon) {
     assert_eq!(size(d, "one"), "20480");
     assert_eq!(written(d, "one", "/h", 30), 0);
     // A full one can be emptied.
-    // Nothing else of the engine's counts: not its log, nor what is made of the container.
     d.sh("docker exec one rm -f /f /g /h && docker exec two sh -c 'echo kept >/kept'").ok();
+    // Nothing else of the engine's counts: not its log, nor what is made of the container.
     assert_eq!(d.sh("docker diff two | sort").ok(), "A /f\nA /kept");
     d.sh("docker commit two made:1").ok();
     assert_eq!(d.sh("docker run --rm made:1 cat /kept").ok(), "kept");

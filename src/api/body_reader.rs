@@ -48,9 +48,13 @@ impl Shared {
         self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_full(&self) -> bool {
+    fn wish(&self) -> Wish {
         let ahead = self.ahead();
-        ahead.length >= AHEAD && !ahead.unwanted
+        match ahead.length {
+            _ if ahead.unwanted => Wish::Nothing,
+            AHEAD.. => Wish::Room,
+            _ => Wish::More,
+        }
     }
 
     /// Changes what is there, and wakes a reader that waits.
@@ -61,6 +65,15 @@ impl Shared {
             self.arrived.notify_one();
         }
     }
+}
+
+/// What is to be done before the next piece.
+enum Wish {
+    More,
+    /// The reader must use up some of what is there.
+    Room,
+    /// The reader is gone.
+    Nothing,
 }
 
 /// The receiving side. A body that is not received to its end has an error there.
@@ -77,11 +90,12 @@ impl Receiver {
                 }),
                 Err(error) => return self.end(Err(io::Error::other(error))),
             }
-            while self.0.is_full() {
-                self.0.room.notified().await;
-            }
-            if self.0.ahead().unwanted {
-                return;
+            loop {
+                match self.0.wish() {
+                    Wish::More => break,
+                    Wish::Room => self.0.room.notified().await,
+                    Wish::Nothing => return,
+                }
             }
         }
         self.end(Ok(()));
@@ -158,9 +172,7 @@ impl BufRead for BodyReader {
 
 impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.fill_buf()?;
-        let length = piece.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&piece[..length]);
+        let length = self.fill_buf()?.read(buffer)?;
         self.consume(length);
         Ok(length)
     }

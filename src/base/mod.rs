@@ -1,6 +1,7 @@
 //! What knows nothing of Docker: identifiers, digests, the writer of state files, system calls.
 
 pub mod archive;
+pub mod boolean;
 pub mod crash;
 pub mod digest;
 pub mod durable;

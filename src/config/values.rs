@@ -10,6 +10,8 @@ use serde_json::{Map as Object, Value, json};
 use super::ConfigError;
 use super::options::{Raw, Spec};
 
+use crate::base::boolean::parse_bool;
+
 /// An address with the length of its network's prefix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Cidr {
@@ -114,11 +116,7 @@ pub struct AddressPool {
 
 /// A Boolean as Go's `strconv.ParseBool` reads it; the error is Go's.
 pub fn boolean(text: &str) -> Result<bool, String> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
-        _ => Err(format!("strconv.ParseBool: parsing {text:?}: invalid syntax")),
-    }
+    parse_bool(text).ok_or_else(|| format!("strconv.ParseBool: parsing {text:?}: invalid syntax"))
 }
 
 /// An integer as Go's `strconv.ParseInt` reads it; the error is Go's.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::attributes::{self, AttributeError, Subject};
 use super::forward::{self, Forward, ForwardError};
 use super::json_file::{Compression, WriterOptions};
+use crate::base::boolean::parse_bool;
 use crate::base::units::{InvalidSize, binary_size, decimal_size};
 
 /// Names of the drivers, sorted, as `/info` lists them.
@@ -195,10 +196,10 @@ fn files(text: &str) -> Result<u32, LogOptionError> {
 }
 
 fn boolean(text: &str) -> Result<Compression, LogOptionError> {
-    match text {
-        "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(Compression::Gzip),
-        "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(Compression::Plain),
-        _ => Err(LogOptionError::Compress(text.to_owned())),
+    match parse_bool(text) {
+        Some(true) => Ok(Compression::Gzip),
+        Some(false) => Ok(Compression::Plain),
+        None => Err(LogOptionError::Compress(text.to_owned())),
     }
 }
 

@@ -27,6 +27,7 @@ use super::host_config::{HostConfig, Ulimit};
 use super::record::{MountPoint, Record};
 use super::seccomp::{self, Circumstances, SeccompError};
 use super::users::ResolvedUser;
+use crate::base::boolean::parse_bool;
 use crate::base::id_map::{IdMap, IdMaps, IdRange};
 
 /// Where `--init`'s program is in the container.
@@ -373,12 +374,11 @@ impl Security {
         let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
         let wrong = |number| Err(SpecError::SecurityOption(number, option.to_owned()));
         match (key, value) {
-            ("no-new-privileges", "" | "1" | "t" | "T" | "TRUE" | "true" | "True") => {
-                self.no_new_privileges = true;
-            }
-            ("no-new-privileges", "0" | "f" | "F" | "FALSE" | "false" | "False") => {
-                self.no_new_privileges = false;
-            }
+            ("no-new-privileges", "") => self.no_new_privileges = true,
+            ("no-new-privileges", value) => match parse_bool(value) {
+                Some(asked) => self.no_new_privileges = asked,
+                None => return wrong(2),
+            },
             ("seccomp", "unconfined") => self.seccomp = Seccomp::Unconfined,
             ("seccomp", "builtin") => self.seccomp = Seccomp::Default,
             ("seccomp", profile) => self.seccomp = Seccomp::Custom(profile.to_owned()),

@@ -59,9 +59,7 @@ struct Content<'a, R>(&'a mut Reader<R>);
 
 impl<R: io::BufRead> Read for Content<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let piece = self.0.fill().map_err(io::Error::other)?;
-        let length = piece.len().min(buffer.len());
-        buffer[..length].copy_from_slice(&piece[..length]);
+        let length = self.0.fill().map_err(io::Error::other)?.read(buffer)?;
         self.0.consume(length);
         Ok(length)
     }

@@ -9,6 +9,7 @@ use super::gelf::{Gelf, GelfCompression};
 use super::journald::{self, Journald};
 use super::syslog::{self, Syslog};
 use super::{Format, Forward, Tls};
+use crate::base::boolean::parse_bool;
 use crate::logs::attributes::{self, AttributeError, Subject};
 
 const SYSLOG_PORT: u16 = 514;
@@ -201,9 +202,12 @@ fn fluentd(
         return Err(AddressError::Scheme("tcp+tls".to_owned()).into());
     }
     let flag = |key: &'static str| match value(options, key) {
-        None | Some("false" | "0" | "f" | "F" | "FALSE" | "False") => Ok(false),
-        Some("true" | "1" | "t" | "T" | "TRUE" | "True") => Ok(true),
-        Some(value) => Err(ForwardError::Value { key, value: value.to_owned(), driver: "fluentd" }),
+        None => Ok(false),
+        Some(value) => parse_bool(value).ok_or_else(|| ForwardError::Value {
+            key,
+            value: value.to_owned(),
+            driver: "fluentd",
+        }),
     };
     let mut fields = extra;
     fields.insert("container_id".to_owned(), subject.id.to_owned());
