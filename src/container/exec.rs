@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::base::id::{ContainerId, ExecId};
+use crate::runtime::Kept;
 
 /// How long an ended exec can be inspected.
 pub const KEPT: Duration = Duration::from_secs(300);
@@ -58,6 +61,8 @@ pub struct Exec {
     pub container: ContainerId,
     pub config: ExecConfig,
     phase: Mutex<ExecPhase>,
+    kept: Mutex<Option<Kept>>,
+    over: Notify,
 }
 
 /// Why an exec cannot be started.
@@ -82,7 +87,14 @@ pub enum ExecError {
 impl Exec {
     /// An exec that has not been started.
     pub fn new(container: ContainerId, config: ExecConfig) -> Arc<Self> {
-        Arc::new(Self { id: ExecId::random(), container, config, phase: Mutex::new(ExecPhase::Created) })
+        Arc::new(Self {
+            id: ExecId::random(),
+            container,
+            config,
+            phase: Mutex::new(ExecPhase::Created),
+            kept: Mutex::default(),
+            over: Notify::new(),
+        })
     }
 
     /// Where it is in its life.
@@ -122,6 +134,25 @@ impl Exec {
             ExecPhase::Running { pid } => pid,
         };
         *phase = ExecPhase::Ended { code, pid, at: Instant::now() };
+        drop(phase);
+        self.over.notify_one();
+    }
+
+    /// As [`Self::ended`], with what it has written.
+    pub fn ended_with(&self, code: i32, kept: Kept) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        self.ended(code);
+    }
+
+    /// Waits for its end: its exit code, and what was kept of its output. For one caller, who takes the output.
+    pub async fn end(&self) -> (i32, Kept) {
+        loop {
+            if let ExecPhase::Ended { code, .. } = self.phase() {
+                let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return (code, kept.unwrap_or_default());
+            }
+            self.over.notified().await;
+        }
     }
 
     /// True when it may be forgotten.

@@ -22,7 +22,7 @@ use super::state::Phase;
 use super::users::Accounts;
 use crate::base::id::ExecId;
 use crate::network::Sandbox;
-use crate::runtime::{Attachment, ExecSpec, ShimError, Size};
+use crate::runtime::{ExecOutput, ExecSpec, ShimError, Size};
 
 impl Containers {
     /// The exec with this id and its container.
@@ -70,28 +70,42 @@ impl Handle {
         &self,
         parts: &Parts,
         exec: &Exec,
-        attachment: Option<Attachment>,
+        output: ExecOutput,
         console_size: Option<Size>,
     ) -> Result<(), ContainerError> {
-        let now = self.snapshot();
-        report(parts, &now, "exec_start", exec);
-        let outcome = self.launch_exec(parts, &now, exec, attachment, console_size).await;
+        let process = self.exec_process(parts, &exec.config);
+        self.run_process(parts, exec, process, output, console_size).await
+    }
+
+    /// What an exec with this configuration is to be: good as long as the container's process runs.
+    pub(super) fn exec_process(&self, parts: &Parts, config: &ExecConfig) -> Result<Process, ContainerError> {
+        process(parts, &self.snapshot(), config)
+    }
+
+    /// As [`Self::run_exec`], for who knows already what the exec is to be.
+    pub(super) async fn run_process(
+        &self,
+        parts: &Parts,
+        exec: &Exec,
+        process: Result<Process, ContainerError>,
+        output: ExecOutput,
+        console_size: Option<Size>,
+    ) -> Result<(), ContainerError> {
+        report(parts, &self.snapshot(), "exec_start", exec);
+        let outcome = match process {
+            Ok(process) => {
+                let spec = ExecSpec { id: exec.id.clone(), process, console_size, output };
+                self.launch_exec(exec, spec).await
+            }
+            Err(error) => Err(error),
+        };
         if let Err(error) = &outcome {
             exec.ended(exit_code(error));
         }
         outcome
     }
 
-    async fn launch_exec(
-        &self,
-        parts: &Parts,
-        now: &Published,
-        exec: &Exec,
-        attachment: Option<Attachment>,
-        console_size: Option<Size>,
-    ) -> Result<(), ContainerError> {
-        let process = process(parts, now, &exec.config)?;
-        let spec = ExecSpec { id: exec.id.clone(), process, console_size, attachment };
+    async fn launch_exec(&self, exec: &Exec, spec: ExecSpec) -> Result<(), ContainerError> {
         let started = self.shim()?.exec(spec).await;
         let started = started.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })?;
         exec.started(started.pid);

@@ -25,7 +25,7 @@ use super::storage;
 use crate::base::id::ExecId;
 use crate::base::time::Timestamp;
 use crate::crash_point;
-use crate::runtime::{Running, Shim, ShimEvent};
+use crate::runtime::{Kept, Running, Shim, ShimEvent};
 
 /// How long a start waits for clients whose attach has been answered; hand-overs take microseconds.
 const ARRIVAL: Duration = Duration::from_millis(200);
@@ -130,7 +130,7 @@ impl Owner {
         match event {
             Some(ShimEvent::Exited(record)) => self.exited(record).await,
             Some(ShimEvent::Oom) => self.report().plain("oom"),
-            Some(ShimEvent::ExecExited { id, exit }) => self.exec_exited(&id, exit.code),
+            Some(ShimEvent::ExecExited { id, exit, kept }) => self.exec_exited(&id, exit.code, kept),
             Some(ShimEvent::Detached { exec }) => self.report().detached(exec.as_ref()),
             Some(ShimEvent::Disconnected) | None => self.shim_lost().await,
         }
@@ -305,13 +305,17 @@ impl Owner {
 
     // ---- execs
 
-    fn exec_exited(&mut self, id: &ExecId, code: i32) {
+    fn exec_exited(&mut self, id: &ExecId, code: i32, kept: Option<Kept>) {
+        let is_waited_for = kept.is_none();
         let exec = self.shared.execs.lock().unwrap_or_else(PoisonError::into_inner).get(id).cloned();
         if let Some(exec) = exec {
-            exec.ended(code);
+            match kept {
+                Some(kept) => exec.ended_with(code, kept),
+                None => exec.ended(code),
+            }
             self.report().exec_died(id, code);
         }
-        if let Some((shim, _)) = &self.shim {
+        if is_waited_for && let Some((shim, _)) = &self.shim {
             shim.acknowledge_exec(id.clone());
         }
     }

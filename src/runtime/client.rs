@@ -15,10 +15,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::ShimError;
 use super::protocol::{
-    self, Checkpoint, Command, Event, Exec, ExecExit, ExitRecord, Frames, Message, Reply, Request, Scope,
-    Size, Status,
+    self, Checkpoint, Command, Event, Exec, ExecExit, ExitRecord, Frames, Kept, Message, Reply, Request,
+    Scope, Size, Status,
 };
-use super::spec::{Attachment, ExecSpec};
+use super::spec::{Attachment, ExecOutput, ExecSpec};
 use crate::base::id::ExecId;
 use crate::base::sys::fdpass;
 use crate::base::sys::pidfd::PidFd;
@@ -48,11 +48,11 @@ pub enum ShimEvent {
     ExecExited {
         id: ExecId,
         exit: ExecExit,
+        /// What it has written, if that was wanted ([`ExecOutput::Kept`]); else [`Shim::acknowledge_exec`] is waited for.
+        kept: Option<Kept>,
     },
     /// A client typed the detach keys.
-    Detached {
-        exec: Option<ExecId>,
-    },
+    Detached { exec: Option<ExecId> },
     /// The connection is gone; [`super::Launcher::adopt`] tells what became of the container.
     Disconnected,
 }
@@ -105,11 +105,13 @@ impl Shim {
 
     /// Runs a further process in the container; returns once it runs its program.
     pub async fn exec(&self, spec: ExecSpec) -> Result<ExecProcess, ShimError> {
-        let (streams, fds) = match spec.attachment {
-            Some(attachment) => (Some(attachment.streams), vec![attachment.client]),
-            None => (None, Vec::new()),
+        let (streams, keeps, fds) = match spec.output {
+            ExecOutput::Client(attachment) => (Some(attachment.streams), None, vec![attachment.client]),
+            ExecOutput::Kept(bytes) => (None, Some(bytes), Vec::new()),
+            ExecOutput::Nowhere => (None, None, Vec::new()),
         };
-        let exec = Exec { id: spec.id, process: spec.process, console_size: spec.console_size, streams };
+        let (process, console_size) = (spec.process, spec.console_size);
+        let exec = Exec { id: spec.id, process, console_size, streams, keeps };
         match self.ask(Command::Exec(Box::new(exec)), fds).await? {
             Reply::Started { pid, at } => Ok(ExecProcess { pid, started: at }),
             Reply::Done => Err(ShimError::Mismatch),
@@ -296,7 +298,7 @@ impl Connection {
                 let _ = self.events.send(match event {
                     Event::Exited(record) => ShimEvent::Exited(record),
                     Event::Oom => ShimEvent::Oom,
-                    Event::ExecExited { id, exit } => ShimEvent::ExecExited { id, exit },
+                    Event::ExecExited { id, exit, kept } => ShimEvent::ExecExited { id, exit, kept },
                     Event::Detached { exec } => ShimEvent::Detached { exec },
                 });
             }

@@ -20,6 +20,6 @@ pub use client::{ExecProcess, Running, Shim, ShimEvent};
 pub use error::{LaunchError, ShimError, StartFailure};
 pub use launcher::{Adopted, Exited, Launcher};
 pub use protocol::{
-    Afterwards, Checkpoint, ExitRecord, Framing, LogMode, Runtime, Scope, Size, StdinMode, Streams,
+    Afterwards, Checkpoint, ExitRecord, Framing, Kept, LogMode, Runtime, Scope, Size, StdinMode, Streams,
 };
-pub use spec::{Attachment, ExecSpec, LaunchSpec};
+pub use spec::{Attachment, ExecOutput, ExecSpec, LaunchSpec};

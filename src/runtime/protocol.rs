@@ -178,6 +178,19 @@ pub struct Exec {
     pub process: Process,
     pub console_size: Option<Size>,
     pub streams: Option<Streams>,
+    /// How many bytes of its output are kept and told with its exit, if nobody is connected to it and the daemon wants
+    /// to know. Without a terminal only.
+    #[serde(default)]
+    pub keeps: Option<usize>,
+}
+
+/// What a process has written, to both of its outputs.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Kept {
+    /// The beginning. What is no UTF-8 is replaced.
+    pub text: String,
+    /// Whether there was more.
+    pub is_cut: bool,
 }
 
 /// Rows and columns of a terminal.
@@ -361,6 +374,9 @@ pub enum Event {
     ExecExited {
         id: ExecId,
         exit: ExecExit,
+        /// For an exec whose output is kept; nothing waits for such an exit's acknowledgement.
+        #[serde(default)]
+        kept: Option<Kept>,
     },
     /// A client typed the detach keys.
     Detached {

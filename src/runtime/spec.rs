@@ -50,6 +50,15 @@ pub struct ExecSpec {
     /// Complete: user, capabilities, environment with the container's, working directory, terminal.
     pub process: Process,
     pub console_size: Option<Size>,
-    /// Absent if the exec is detached: its output then goes nowhere.
-    pub attachment: Option<Attachment>,
+    pub output: ExecOutput,
+}
+
+/// Where the output of a process goes that was added to a container.
+#[derive(Debug)]
+pub enum ExecOutput {
+    /// The exec is detached.
+    Nowhere,
+    Client(Attachment),
+    /// So many bytes of it are kept, and told with its exit.
+    Kept(usize),
 }

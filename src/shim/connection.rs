@@ -17,6 +17,8 @@ pub struct Connection {
     token: Token,
     frames: Frames,
     out: Vec<u8>,
+    /// Whether the daemon is waited for to make room.
+    is_behind: bool,
 }
 
 /// A request as it came: JSON and descriptors.
@@ -27,7 +29,7 @@ impl Connection {
     pub fn new(fd: OwnedFd, token: Token, poller: &Poller) -> io::Result<Self> {
         set_nonblocking(&fd)?;
         poller.add(&fd, token, EpollFlags::EPOLLIN)?;
-        Ok(Self { fd, token, frames: Frames::default(), out: Vec::new() })
+        Ok(Self { fd, token, frames: Frames::default(), out: Vec::new(), is_behind: false })
     }
 
     /// Reads what is there; an error means that the connection is of no use any more.
@@ -64,8 +66,12 @@ impl Connection {
                 Err(e) => return Err(e),
             }
         }
-        let more = if self.out.is_empty() { EpollFlags::empty() } else { EpollFlags::EPOLLOUT };
-        poller.modify(&self.fd, self.token, EpollFlags::EPOLLIN | more);
+        let is_behind = !self.out.is_empty();
+        if is_behind != self.is_behind {
+            self.is_behind = is_behind;
+            let more = if is_behind { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+            poller.modify(&self.fd, self.token, EpollFlags::EPOLLIN | more);
+        }
         Ok(())
     }
 

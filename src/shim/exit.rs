@@ -89,7 +89,12 @@ impl Shim {
             }
             Some(id) => {
                 let exit = ExecExit { code: end.code, at: end.at };
-                self.tell(&Message::Event(Event::ExecExited { id, exit }));
+                let kept = process.streams.take_kept();
+                if kept.is_some() {
+                    // It has no clients to be held, and no daemon but the one that asked for it wants to know.
+                    self.processes.remove(&key);
+                }
+                self.tell(&Message::Event(Event::ExecExited { id, exit, kept }));
             }
         }
     }

@@ -105,13 +105,16 @@ impl Shim {
         let mut streams = Streams::new(key, stdin, LogMode::Blocking);
         let stdio = match (exec.process.terminal() == Some(true), &client) {
             (true, _) => None,
-            (false, Some(_)) => {
+            (false, None) if exec.keeps.is_none() => Some(nowhere()?),
+            (false, _) => {
                 let (ours, theirs) = pipes(stdin)?;
                 streams.open_pipes(ours, &self.poller)?;
                 Some(theirs)
             }
-            (false, None) => Some(nowhere()?),
         };
+        if let Some(most) = exec.keeps {
+            streams.keep(most);
+        }
         if let (Some(client), Some(wanted)) = (client, exec.streams) {
             streams.attach(client, wanted, &self.poller)?;
         }

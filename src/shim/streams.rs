@@ -22,7 +22,7 @@ use crate::base::sys::pty;
 use crate::base::time::Timestamp;
 use crate::logs::Stream;
 use crate::logs::frame::Channel;
-use crate::runtime::protocol::{Failure, LogMode, Size, StdinMode, Streams as Wanted};
+use crate::runtime::protocol::{Failure, Kept, LogMode, Size, StdinMode, Streams as Wanted};
 
 /// Bytes read from a pipe at once: all that it holds unless it was enlarged.
 const CHUNK: usize = 64 * 1024;
@@ -55,6 +55,7 @@ pub struct Streams {
     opened: bool,
     /// Input that came before that.
     early: Vec<u8>,
+    keeper: Option<Keeper>,
     /// Bytes not sent to clients that were behind.
     pub dropped: u64,
 }
@@ -79,6 +80,21 @@ impl Output {
         } else if poller.add(&self.fd, self.token, EpollFlags::EPOLLIN).is_ok() {
             self.watched = true;
         }
+    }
+}
+
+/// The beginning of the output.
+struct Keeper {
+    most: usize,
+    bytes: Vec<u8>,
+    is_cut: bool,
+}
+
+impl Keeper {
+    fn take(&mut self, bytes: &[u8]) {
+        let room = self.most - self.bytes.len();
+        self.bytes.extend_from_slice(&bytes[..bytes.len().min(room)]);
+        self.is_cut |= bytes.len() > room;
     }
 }
 
@@ -117,6 +133,7 @@ impl Streams {
             mode,
             opened: false,
             early: Vec::new(),
+            keeper: None,
             dropped: 0,
         }
     }
@@ -226,9 +243,23 @@ impl Streams {
         self.watch(poller);
     }
 
+    /// Keeps the first `most` bytes of output from now on.
+    pub fn keep(&mut self, most: usize) {
+        self.keeper = Some(Keeper { most, bytes: Vec::new(), is_cut: false });
+    }
+
+    /// What was kept, if anything was to be.
+    pub fn take_kept(&mut self) -> Option<Kept> {
+        let Keeper { bytes, is_cut, .. } = self.keeper.take()?;
+        Some(Kept { text: String::from_utf8_lossy(&bytes).into_owned(), is_cut })
+    }
+
     fn deliver(&mut self, stream: Stream, bytes: &[u8], log: Option<&mut Log>, poller: &Poller) {
         if let Some(log) = log {
             log.write(stream, Timestamp::now(), bytes);
+        }
+        if let Some(keeper) = &mut self.keeper {
+            keeper.take(bytes);
         }
         let mut gone = Vec::new();
         for (id, client) in self.clients.iter_mut().filter(|(_, client)| client.wants(stream)) {
@@ -423,4 +454,19 @@ fn read(fd: &OwnedFd, buffer: &mut Vec<u8>) -> Result<usize, Errno> {
     // SAFETY: the kernel has written the first `count` bytes.
     unsafe { buffer.set_len(count) };
     Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_kept_up_to_a_limit() {
+        for (length, is_cut) in [(0, false), (4096, false), (4097, true), (20_000, true)] {
+            let mut keeper = Keeper { most: 4096, bytes: Vec::new(), is_cut: false };
+            let written = vec![b'x'; length];
+            written.chunks(1000).for_each(|piece| keeper.take(piece));
+            assert_eq!((keeper.bytes.len(), keeper.is_cut), (length.min(4096), is_cut), "{length}");
+        }
+    }
 }

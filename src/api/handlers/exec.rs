@@ -17,7 +17,7 @@ use crate::container::exec::{Exec, ExecConfig, ExecPhase};
 use crate::container::{ContainerError, Handle};
 use crate::engine::Engine;
 use crate::logs::frame::{self, Channel};
-use crate::runtime::{Attachment, ShimError, Size, Streams};
+use crate::runtime::{Attachment, ExecOutput, ShimError, Size, Streams};
 
 /// `POST /containers/{id}/exec`
 pub async fn create(mut call: Call<params::ContainerExec>) -> Outcome {
@@ -49,7 +49,7 @@ pub async fn start(mut call: Call<params::ExecStart>) -> Outcome {
     let console = request.console_size.filter(|_| call.version.has(Feature::ConsoleSize));
     let console = console.or(exec.config.console_size).map(|[rows, columns]| Size { rows, columns });
     if request.detach.unwrap_or_default() {
-        handle.run_exec(engine.parts(), &exec, None, console).await?;
+        handle.run_exec(engine.parts(), &exec, ExecOutput::Nowhere, console).await?;
         return Ok(respond::empty(StatusCode::OK));
     }
     let framing = if exec.config.tty { Framing::Raw } else { Framing::Multiplexed };
@@ -86,7 +86,7 @@ async fn run(
     framing: Framing,
 ) {
     let client = attachment.client.try_clone().ok();
-    if let Err(error) = handle.run_exec(engine.parts(), exec, Some(attachment), console).await
+    if let Err(error) = handle.run_exec(engine.parts(), exec, ExecOutput::Client(attachment), console).await
         && let Some(client) = client
     {
         tell(client, framing, &error).await;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::{Health, Outcome, Plan, probe};
+use super::probe::{self, Prepared};
+use super::{Health, Outcome, Plan};
 use crate::base::time::Timestamp;
 use crate::container::handle::Handle;
 use crate::container::owner::Owner;
@@ -21,6 +22,7 @@ const UNSAVED: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(in crate::container) struct Monitor {
     plan: Option<Plan>,
+    prepared: Prepared,
     due: Option<Instant>,
     running: Option<oneshot::Receiver<Outcome>>,
     /// Since when there are results in memory only.
@@ -78,9 +80,10 @@ impl Owner {
         self.monitor.due = None;
         self.monitor.running = Some(running);
         let (handle, parts) = (Handle { shared: self.shared.clone() }, self.parts.clone());
+        let prepared = self.monitor.prepared.clone();
         tokio::spawn(async move {
             // Whoever stopped watching does not want to know.
-            let _ = result.send(probe::run(&handle, &parts, &plan).await);
+            let _ = result.send(probe::run(&handle, &parts, &plan, &prepared).await);
         });
     }
 

@@ -1,25 +1,26 @@
 //! Runs one probe: an exec whose output is gathered, with a limit on its time.
 
 use std::fmt::Write;
-use std::io;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt};
-use tokio::net::UnixStream;
+use oci_spec::runtime::Process;
 
 use super::{Outcome, Plan};
 use crate::base::time::Timestamp;
 use crate::container::error::ContainerError;
-use crate::container::exec::{Exec, ExecConfig, ExecError, ExecPhase};
+use crate::container::exec::{Exec, ExecConfig, ExecError};
 use crate::container::handle::Handle;
 use crate::container::parts::Parts;
-use crate::runtime::Attachment;
-use crate::runtime::protocol::{Framing, Streams};
+use crate::runtime::{ExecOutput, Kept};
 
 /// Bytes of output that are kept.
 const LONGEST: usize = 4096;
-/// How long the end of a probe's streams may take after it was killed, and the word of its exit after that.
+/// How long the word of a probe's exit may take after it was killed.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the probes of a container's process are: the same for each, so it is worked out for the first one.
+pub(super) type Prepared = Arc<OnceLock<Process>>;
 
 /// Why a probe was not run.
 #[derive(Debug, thiserror::Error)]
@@ -28,21 +29,24 @@ enum ProbeError {
     Exec(#[from] ExecError),
     #[error("OCI runtime exec failed: {0}")]
     Start(#[from] ContainerError),
-    #[error("no stream for the output of a probe")]
-    Stream(#[from] io::Error),
 }
 
 /// Runs the probe to its end or its timeout. A probe that cannot be run is a failed one.
-pub(super) async fn run(handle: &Handle, parts: &Parts, plan: &Plan) -> Outcome {
+pub(super) async fn run(handle: &Handle, parts: &Parts, plan: &Plan, prepared: &Prepared) -> Outcome {
     let start = Timestamp::now();
-    let (exit_code, output) = match attempt(handle, parts, plan).await {
+    let (exit_code, output) = match attempt(handle, parts, plan, prepared).await {
         Ok(result) => result,
         Err(error) => (-1, error.to_string()),
     };
     Outcome { start, end: Timestamp::now(), exit_code, output }
 }
 
-async fn attempt(handle: &Handle, parts: &Parts, plan: &Plan) -> Result<(i32, String), ProbeError> {
+async fn attempt(
+    handle: &Handle,
+    parts: &Parts,
+    plan: &Plan,
+    prepared: &Prepared,
+) -> Result<(i32, String), ProbeError> {
     let config = ExecConfig {
         attach_stdout: true,
         attach_stderr: true,
@@ -51,7 +55,7 @@ async fn attempt(handle: &Handle, parts: &Parts, plan: &Plan) -> Result<(i32, St
     };
     let exec = handle.add_exec(parts, config)?;
     exec.claim()?;
-    let result = execute(handle, parts, plan, &exec).await;
+    let result = execute(handle, parts, plan, &exec, prepared).await;
     // A probe every second would fill the list of those that can be inspected.
     handle.forget_exec(&exec.id);
     result
@@ -62,70 +66,34 @@ async fn execute(
     parts: &Parts,
     plan: &Plan,
     exec: &Exec,
+    prepared: &Prepared,
 ) -> Result<(i32, String), ProbeError> {
-    let (mut ours, theirs) = UnixStream::pair()?;
-    let streams = Streams {
-        stdin: false,
-        stdout: true,
-        stderr: true,
-        framing: Framing::Raw,
-        detach_keys: Vec::new(),
-        buffered: Vec::new(),
+    let process = match prepared.get() {
+        Some(process) => Ok(process.clone()),
+        None => handle.exec_process(parts, &exec.config),
     };
-    let attachment = Attachment { streams, client: theirs.into_std()?.into() };
-    handle.run_exec(parts, exec, Some(attachment), None).await?;
+    if let Ok(process) = &process {
+        prepared.get_or_init(|| process.clone());
+    }
+    handle.run_process(parts, exec, process, ExecOutput::Kept(LONGEST), None).await?;
     // Only now: the time that the start takes is not the probe's.
-    let mut output = Output::default();
-    if tokio::time::timeout(plan.timeout, output.gather(&mut ours)).await.is_ok() {
-        return Ok((exit_code(exec).await, output.text()));
+    if let Ok((code, kept)) = tokio::time::timeout(plan.timeout, exec.end()).await {
+        return Ok((code, in_words(&kept)));
     }
     if let Err(error) = handle.signal_exec(exec, libc::SIGKILL).await {
         tracing::debug!(container = %handle.id(), %error, "a probe that took too long was not killed");
     }
     // Dying probes shall not pile up.
-    let _ = tokio::time::timeout(PATIENCE, output.gather(&mut ours)).await;
+    let kept = tokio::time::timeout(PATIENCE, exec.end()).await.map(|(_, kept)| kept).unwrap_or_default();
     let mut text = format!("Health check exceeded timeout ({})", in_gos_words(plan.timeout));
-    if !output.bytes.is_empty() {
-        let _ = write!(text, ": {}", output.text());
+    if !kept.text.is_empty() {
+        let _ = write!(text, ": {}", in_words(&kept));
     }
     Ok((-1, text))
 }
 
-/// The shim ends the streams when the exit is known here, or a moment earlier if the owner was busy.
-async fn exit_code(exec: &Exec) -> i32 {
-    let known = async {
-        loop {
-            if let ExecPhase::Ended { code, .. } = exec.phase() {
-                return code;
-            }
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, known).await.unwrap_or(-1)
-}
-
-/// The beginning of what a probe has written.
-#[derive(Default)]
-struct Output {
-    bytes: Vec<u8>,
-    is_cut: bool,
-}
-
-impl Output {
-    /// Reads to the end. Errors end it too: there is nobody to tell.
-    async fn gather(&mut self, input: &mut (impl AsyncRead + Unpin)) {
-        let mut buffer = [0; LONGEST];
-        while let Ok(count @ 1..) = input.read(&mut buffer).await {
-            let room = LONGEST - self.bytes.len();
-            self.bytes.extend_from_slice(&buffer[..count.min(room)]);
-            self.is_cut |= count > room;
-        }
-    }
-
-    fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.bytes);
-        if self.is_cut { format!("{text}...") } else { text.into_owned() }
-    }
+fn in_words(kept: &Kept) -> String {
+    if kept.is_cut { format!("{}...", kept.text) } else { kept.text.clone() }
 }
 
 /// `1m30s`, `1.5s`, `250ms`: how Go writes a duration.
@@ -158,17 +126,6 @@ mod tests {
             (3_600_000, "1h0m0s"),
         ] {
             assert_eq!(in_gos_words(Duration::from_millis(millis)), text);
-        }
-    }
-
-    #[tokio::test]
-    async fn output_is_kept_up_to_a_limit() {
-        for (length, end) in [(0, ""), (4096, "x"), (4097, "x..."), (20_000, "x...")] {
-            let written = "x".repeat(length);
-            let mut output = Output::default();
-            output.gather(&mut written.as_bytes()).await;
-            assert!(output.text().ends_with(end), "{length}");
-            assert_eq!(output.text().len(), if length > LONGEST { LONGEST + 3 } else { length });
         }
     }
 }
