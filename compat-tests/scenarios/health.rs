@@ -63,6 +63,31 @@ scenario!(a_probe_that_takes_too_long_is_ended, |d| {
     assert!(probes.stdout.trim().parse::<u32>().unwrap() <= 2, "{}", probes.stdout);
 });
 
+// The words before the time-out are shown since dockerd 24 only. Fails when the shim keeps nothing, or all.
+scenario!(
+    the_beginning_of_what_a_probe_says_is_kept,
+    Setup::new().slipway_only().flags(&["--add-runtime", "debian=/usr/sbin/runc"]),
+    |d| {
+        let long = "head -c 5000 /dev/zero | tr '\\0' x; echo after >&2";
+        for (name, flags, probe, streak, expected) in [
+            ("long", "", long, 0, format!("{}...", "x".repeat(4096))),
+            ("both", "", "echo out; echo err >&2; exit 3", 1, "out\nerr\n".to_owned()),
+            ("other", "--runtime debian", "echo out; sleep 0.2; echo err >&2", 0, "out\nerr\n".to_owned()),
+            ("late", "", "echo said; sleep 987", 1, "Health check exceeded timeout (1s): said\n".to_owned()),
+        ] {
+            d.sh(&format!(
+                "docker run -d --name {name} {flags} --health-cmd \"{probe}\" --health-interval 500ms --health-timeout 1s busybox sleep 1000"
+            ))
+            .ok();
+            let is_there = || health(d, name)["Log"].as_array().is_some_and(|log| !log.is_empty());
+            eventually(&format!("a result of {name}"), is_there);
+            let now = health(d, name);
+            assert_eq!(now["Log"][0]["Output"], json!(expected), "{name}");
+            assert_eq!(now["FailingStreak"].as_u64().unwrap() > 0, streak > 0, "{name}: {now}");
+        }
+    }
+);
+
 scenario!(a_probe_that_cannot_be_run_is_a_failed_one, |d| {
     let body = json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "Healthcheck":
         {"Test": ["CMD", "/no/such/program"], "Interval": 500_000_000, "Retries": 1}});
