@@ -204,7 +204,8 @@ impl Daemon {
 
     fn shell(&self, script: &str) -> Command {
         let mut command = self.sandbox.command("timeout");
-        self.environment(command.args(["--kill-after=5", "120", "sh", "-c", script]));
+        // A client that is told to end asks its container to, and waits on.
+        self.environment(command.args(["--signal=KILL", "120", "sh", "-c", script]));
         command
     }
 

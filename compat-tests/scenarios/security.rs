@@ -95,6 +95,12 @@ scenario!(nothing_is_mounted_over_proc, |d| {
     let linked = busybox().named("linked:1").layer(Layer::new().symlink("v", "/proc/sys"));
     d.load(linked.docker_archive());
     d.sh("docker run --rm -v data:/v linked:1 true").fails(125, "is inside /proc");
+    // A link in one volume leads another one there. Fails when nobody looks at what was mounted.
+    d.sh("docker run --rm -v outer:/o busybox ln -s /proc/sys /o/link").ok();
+    for below in ["kernel", "net/ipv4"] {
+        d.sh(&format!("docker run --rm -v outer:/o -v data:/o/link/{below} busybox true"))
+            .fails(125, "is inside /proc");
+    }
     // The host's own, and what tools replace.
     d.sh("docker run --rm -v /proc:/proc busybox true").ok();
     assert_eq!(d.sh("echo 7 >f; docker run --rm -v $PWD/f:/proc/uptime busybox cat /proc/uptime").ok(), "7");

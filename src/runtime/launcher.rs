@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, Spec};
 use tokio::sync::watch;
 
 use super::anticipate::Anticipation;
@@ -315,6 +315,7 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         user: users.to_host(user).unwrap_or(user),
         in_user_namespace: users != IdMap::default(),
         rlimits,
+        within_proc: within_proc(&spec.spec),
         capabilities: confinement.capabilities,
         resources: confinement.resources,
         hooks: confinement.hooks,
@@ -329,6 +330,20 @@ fn users_of(spec: &Spec) -> IdMap {
     let mappings = spec.linux().as_ref().and_then(|linux| linux.uid_mappings().as_ref());
     let ranges = mappings.into_iter().flatten().map(|range| (range.host_id(), range.size()));
     IdMap::of(&ranges.collect::<Vec<_>>()).unwrap_or_default()
+}
+
+/// What a specification mounts within `/proc`, masks included; none if it takes the host's.
+fn within_proc(spec: &Spec) -> Option<Vec<PathBuf>> {
+    let mounts = || spec.mounts().iter().flatten();
+    let is_own =
+        |mount: &Mount| mount.destination() == Path::new("/proc") && mount.typ().as_deref() == Some("proc");
+    if !mounts().any(is_own) {
+        return None;
+    }
+    let masked = spec.linux().iter().filter_map(|linux| linux.masked_paths().as_ref()).flatten();
+    let mounted = mounts().map(|mount| mount.destination().as_path());
+    let all = mounted.chain(masked.map(Path::new)).filter(|path| path.starts_with("/proc"));
+    Some(all.map(Path::to_owned).collect())
 }
 
 fn missing_is_fine(outcome: io::Result<()>) -> io::Result<()> {

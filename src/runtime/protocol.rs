@@ -106,6 +106,10 @@ pub struct Launch {
     /// Its limits on what each process may use; the runtime sets them.
     #[serde(default)]
     pub rlimits: Vec<PosixRlimit>,
+    /// What may be mounted within the container's `/proc` besides that itself; none where it is not the container's
+    /// own.
+    #[serde(default)]
+    pub within_proc: Option<Vec<PathBuf>>,
     /// What its process keeps, where the shim sees to that and not the runtime.
     #[serde(default)]
     pub capabilities: Option<LinuxCapabilities>,

@@ -11,13 +11,15 @@ use std::fs;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::notify_socket::{NOTIFY_FILE, NotifySocket};
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxCapabilities, Spec};
 
 use super::cgroup::{self, Maker, Wanted};
@@ -28,6 +30,7 @@ use super::program::Program;
 use super::report::{Reporter, complain, start_failure};
 use super::rlimit;
 use super::trace::Hints;
+use crate::base::sys::mount::{self, MountPoint};
 use crate::base::sys::pty;
 use crate::runtime::protocol::{Launch, Size};
 
@@ -107,14 +110,35 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     }
     let cgroup = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
     reporter.process(pid, cgroup);
-    NotifySocket::new(state.join(launch.id.as_str()).join(NOTIFY_FILE))
-        .notify_container_start()
-        .map_err(|e| runtime_error(&e))?;
+    let allowed = launch.within_proc.as_ref();
+    let checked = allowed.map_or(Ok(()), |allowed| leave_proc_alone(pid, allowed));
+    let go_on =
+        || NotifySocket::new(state.join(launch.id.as_str()).join(NOTIFY_FILE)).notify_container_start();
+    if let Err(message) = checked.and_then(|()| go_on().map_err(|e| runtime_error(&e))) {
+        // It waits for the word to start, with the report open, whose end is waited for in turn.
+        let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        return Err(message);
+    }
     let Some((mut running, ours)) = starting else { return Ok(()) };
     drop(ours);
     // Nothing is ever written: this waits for the end.
     let _ = running.read(&mut [0]);
     hooks::started(dir, launch, pid).map_err(|error| wording(&error))
+}
+
+/// Refuses a container whose `/proc` is not the kernel's throughout, as its first process sees it now: what is mounted
+/// below a volume may have been led there by a link in the volume, which another container can change at any time.
+fn leave_proc_alone(pid: i32, allowed: &[PathBuf]) -> Result<(), String> {
+    let mounts = mount::mounts_of(pid).map_err(|e| runtime_error(&e))?;
+    let within =
+        |found: &&MountPoint| found.target != Path::new("/proc") && found.target.starts_with("/proc");
+    let foreign = |found: &&MountPoint| found.kind != "proc" && !allowed.contains(&found.target);
+    match mounts.iter().filter(within).find(foreign) {
+        Some(found) => {
+            Err(wording(&format!("{:?} cannot be mounted because it is inside /proc", found.target)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Removes the library's own files of a container that was made and is not to go on: the next one has its name.

@@ -121,7 +121,16 @@ pub struct MountPoint {
 
 /// The mounts of this process's namespace, in the order they lie on each other.
 pub fn mounts() -> io::Result<Vec<MountPoint>> {
-    let text = std::fs::read("/proc/self/mountinfo")?;
+    read_mounts("self")
+}
+
+/// The mounts that a process sees, as it sees them.
+pub fn mounts_of(pid: i32) -> io::Result<Vec<MountPoint>> {
+    read_mounts(&pid.to_string())
+}
+
+fn read_mounts(process: &str) -> io::Result<Vec<MountPoint>> {
+    let text = std::fs::read(format!("/proc/{process}/mountinfo"))?;
     Ok(text.split(|b| *b == b'\n').filter_map(parse_line).collect())
 }
 
