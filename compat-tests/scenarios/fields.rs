@@ -5,6 +5,7 @@
 //! or with the reason why it has none.
 
 mod containers;
+mod limits;
 mod running;
 mod specified;
 
@@ -27,7 +28,7 @@ const PRELUDE: &str = r#"cg() { cat /sys/fs/cgroup/*/"$1" /sys/fs/cgroup/"$2" 2>
 
 struct Row {
     /// The fields that it is about.
-    fields: &'static str,
+    fields: String,
     /// The API version that has them.
     since: u16,
     request: Value,
@@ -36,8 +37,8 @@ struct Row {
     prints: &'static str,
 }
 
-fn row(fields: &'static str, request: Value, script: &'static str, prints: &'static str) -> Row {
-    Row { fields, since: 24, request, script, prints }
+fn row(fields: impl Into<String>, request: Value, script: &'static str, prints: &'static str) -> Row {
+    Row { fields: fields.into(), since: 24, request, script, prints }
 }
 
 impl Row {

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::limits::changeable;
 use super::{NOT_ON_DOCKERD, Row, row};
 
 pub fn of_config() -> Vec<Row> {
@@ -108,18 +109,16 @@ pub fn of_limits() -> Vec<Row> {
         let (_, name) = field.rsplit_once('.').unwrap();
         row(field, json!({ "HostConfig": { name: value } }), script, prints)
     };
-    let throttled = |field: &'static str, value: Value, script, prints| {
-        host(field, json!([{ "Path": "{disk}", "Rate": value }]), script, prints)
-    };
-    vec![
-        host("HostConfig.CpuShares", json!(300), "cg cpu.shares cpu.weight", "300|39"),
+    let changeable = changeable().into_iter().map(|limit| {
+        row(
+            format!("HostConfig.{}", limit.name),
+            json!({ "HostConfig": { limit.name: limit.value } }),
+            limit.script,
+            limit.prints,
+        )
+    });
+    let others = vec![
         host("HostConfig.Memory", json!(67_108_864), "cg memory.limit_in_bytes memory.max", "67108864"),
-        host(
-            "HostConfig.MemoryReservation",
-            json!(33_554_432),
-            "cg memory.soft_limit_in_bytes memory.low",
-            "33554432",
-        ),
         row(
             "HostConfig.MemorySwap",
             json!({ "HostConfig": { "Memory": 67_108_864, "MemorySwap": 100_663_296 } }),
@@ -129,47 +128,13 @@ pub fn of_limits() -> Vec<Row> {
         // Version 2 has none; it is discarded with a warning.
         host("HostConfig.MemorySwappiness", json!(7), "cg memory.swappiness none", "7|"),
         host("HostConfig.NanoCpus", json!(500_000_000), "cg cpu.cfs_quota_us cpu.max", "50000|50000 100000"),
-        host("HostConfig.CpuPeriod", json!(50_000), "cg cpu.cfs_period_us cpu.max", "50000|max 50000"),
         host("HostConfig.CpuQuota", json!(20_000), "cg cpu.cfs_quota_us cpu.max", "20000|20000 100000"),
-        host("HostConfig.CpusetCpus", json!("0"), "cg cpuset.cpus cpuset.cpus", "0"),
-        host("HostConfig.CpusetMems", json!("0"), "cg cpuset.mems cpuset.mems", "0"),
-        host("HostConfig.PidsLimit", json!(77), "cg pids.max pids.max", "77"),
         host("HostConfig.OomKillDisable", json!(true), "cg memory.oom_control none", "oom_kill_disable 1|"),
-        host(
-            "HostConfig.BlkioWeight",
-            json!(300),
-            "cg blkio.bfq.weight io.weight",
-            "300|default 2930|(default )?100",
-        ),
         row(
             "HostConfig.BlkioWeightDevice HostConfig.BlkioWeightDevice.Path HostConfig.BlkioWeightDevice.Weight",
             json!({ "HostConfig": { "BlkioWeightDevice": [{ "Path": "{disk}", "Weight": 300 }] } }),
             "cat /sys/fs/cgroup/blkio/blkio.bfq.weight_device /sys/fs/cgroup/io.*weight 2>/dev/null | tail -1",
             r"\d+:\d+ (300|2930)|.*",
-        ),
-        throttled(
-            "HostConfig.BlkioDeviceReadBps",
-            json!(1_048_576),
-            "cg blkio.throttle.read_bps_device io.max",
-            r"\d+:\d+ (1048576|rbps=1048576 .*)",
-        ),
-        throttled(
-            "HostConfig.BlkioDeviceWriteBps",
-            json!(1_048_577),
-            "cg blkio.throttle.write_bps_device io.max",
-            r"\d+:\d+ (1048577|.*wbps=1048577 .*)",
-        ),
-        throttled(
-            "HostConfig.BlkioDeviceReadIOps",
-            json!(111),
-            "cg blkio.throttle.read_iops_device io.max",
-            r"\d+:\d+ (111|.*riops=111 .*)",
-        ),
-        throttled(
-            "HostConfig.BlkioDeviceWriteIOps",
-            json!(112),
-            "cg blkio.throttle.write_iops_device io.max",
-            r"\d+:\d+ (112|.*wiops=112)",
         ),
         row(
             "HostConfig.Ulimits HostConfig.Ulimits.Name HostConfig.Ulimits.Soft HostConfig.Ulimits.Hard",
@@ -186,7 +151,8 @@ pub fn of_limits() -> Vec<Row> {
             "/fields/",
         )
         .since(41),
-    ]
+    ];
+    changeable.chain(others).collect()
 }
 
 pub fn of_namespaces() -> Vec<Row> {

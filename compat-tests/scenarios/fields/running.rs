@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::limits::changeable;
 use super::{NOT_ON_DOCKERD, Row, row};
 
 pub fn of_networks() -> Vec<Row> {
@@ -102,33 +103,24 @@ pub fn of_execs() -> Vec<Row> {
 
 /// Updates of a container that runs.
 pub fn of_updates() -> Vec<Row> {
-    let update = |field: &'static str, value: Value, script, prints| {
-        let (_, name) = field.rsplit_once('.').unwrap();
-        row(field, json!({ name: value }), script, prints)
-    };
-    let throttled = |field: &'static str, value: Value, script, prints| {
-        update(field, json!([{ "Path": "{disk}", "Rate": value }]), script, prints).since(55)
-    };
-    vec![
-        update("ContainerUpdate.CpuShares", json!(300), "cg cpu.shares cpu.weight", "300|39"),
+    let changeable = changeable().into_iter().map(|limit| {
+        let since = if limit.name.starts_with("BlkioDevice") { 55 } else { 24 };
+        row(
+            format!("ContainerUpdate.{}", limit.name),
+            json!({ limit.name: limit.value }),
+            limit.script,
+            limit.prints,
+        )
+        .since(since)
+    });
+    let others = vec![
         row(
             "ContainerUpdate.Memory ContainerUpdate.MemorySwap",
             json!({ "Memory": 67_108_864, "MemorySwap": -1 }),
             "cg memory.limit_in_bytes memory.max",
             "67108864",
         ),
-        update(
-            "ContainerUpdate.MemoryReservation",
-            json!(33_554_432),
-            "cg memory.soft_limit_in_bytes memory.low",
-            "33554432",
-        ),
-        update("ContainerUpdate.CpuPeriod", json!(50_000), "cg cpu.cfs_period_us cpu.max", "50000|max 50000"),
-        update("ContainerUpdate.CpuQuota", json!(20_000), "cg cpu.cfs_quota_us cpu.max", "20000|20000 50000"),
-        update("ContainerUpdate.CpusetCpus", json!("0"), "cg cpuset.cpus cpuset.cpus", "0"),
-        update("ContainerUpdate.CpusetMems", json!("0"), "cg cpuset.mems cpuset.mems", "0"),
-        update("ContainerUpdate.PidsLimit", json!(77), "cg pids.max pids.max", "77"),
-        update("ContainerUpdate.BlkioWeight", json!(300), "cg blkio.bfq.weight io.weight", "300|default 2930|(default )?100"),
+        row("ContainerUpdate.CpuQuota", json!({ "CpuQuota": 20_000 }), "cg cpu.cfs_quota_us cpu.max", "20000|20000 50000"),
         row(
             "ContainerUpdate.BlkioWeightDevice ContainerUpdate.BlkioWeightDevice.Path \
              ContainerUpdate.BlkioWeightDevice.Weight",
@@ -138,30 +130,6 @@ pub fn of_updates() -> Vec<Row> {
             r"\d+:\d+ (300|2930)|.*operation not supported.*",
         )
         .since(55),
-        throttled(
-            "ContainerUpdate.BlkioDeviceReadBps",
-            json!(1_048_576),
-            "cg blkio.throttle.read_bps_device io.max",
-            r"\d+:\d+ (1048576|rbps=1048576 .*)",
-        ),
-        throttled(
-            "ContainerUpdate.BlkioDeviceWriteBps",
-            json!(1_048_577),
-            "cg blkio.throttle.write_bps_device io.max",
-            r"\d+:\d+ (1048577|.*wbps=1048577 .*)",
-        ),
-        throttled(
-            "ContainerUpdate.BlkioDeviceReadIOps",
-            json!(111),
-            "cg blkio.throttle.read_iops_device io.max",
-            r"\d+:\d+ (111|.*riops=111 .*)",
-        ),
-        throttled(
-            "ContainerUpdate.BlkioDeviceWriteIOps",
-            json!(112),
-            "cg blkio.throttle.write_iops_device io.max",
-            r"\d+:\d+ (112|.*wiops=112)",
-        ),
         row(
             "ContainerUpdate.RestartPolicy ContainerUpdate.RestartPolicy.Name \
              ContainerUpdate.RestartPolicy.MaximumRetryCount",
@@ -169,5 +137,6 @@ pub fn of_updates() -> Vec<Row> {
             "HOST: docker inspect -f '{{.HostConfig.RestartPolicy.Name}}:{{.HostConfig.RestartPolicy.MaximumRetryCount}}' row",
             "on-failure:3",
         ),
-    ]
+    ];
+    changeable.chain(others).collect()
 }
