@@ -5,6 +5,7 @@ use tar::EntryType;
 
 use crate::harness::daemon::Daemon;
 use crate::harness::images::{Layer, busybox};
+use crate::harness::poll::eventually;
 use crate::harness::scenario::{Setup, scenario};
 use crate::harness::seccomp;
 
@@ -366,4 +367,20 @@ scenario!(the_default_profile_decides_as_that_of_dockerd, |d| {
     for (family, high) in [("socket 0x26", "socket 0x100000026"), ("socket 0x28", "socket 0x100000028")] {
         assert_eq!(decision(family), decision(high), "{family}");
     }
+});
+
+// CVE-2024-29018: a question of an internal network must not leave the host by way of the engine. Debian's dockerd asks
+// for its containers. Fails when such a network has the default route of the others.
+scenario!(what_an_internal_network_asks_of_a_name_server_stays_there, Setup::new().slipway_only(), |d| {
+    d.sh("ip address add 192.0.2.53/32 dev lo").ok();
+    let serve = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('192.0.2.53', 53)); print('ready', flush=True)\nwhile True: print(s.recv(512)[13:], flush=True)";
+    let server = d.sh_running(&format!("exec python3 -c \"$(printf %b \"{serve}\")\""));
+    eventually("the server listens", || server.output().contains("ready"));
+    d.sh("docker network create --internal inner && docker network create outer").ok();
+    for (network, name) in [("inner", "secret.example"), ("outer", "public.example")] {
+        let ask = format!("timeout 3 nslookup {name}");
+        d.sh(&format!("docker run --rm --network {network} --dns 192.0.2.53 busybox {ask}"));
+    }
+    eventually("the server was asked", || server.output().contains("public"));
+    assert!(!server.output().contains("secret"), "{}", server.output());
 });

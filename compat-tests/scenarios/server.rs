@@ -48,6 +48,20 @@ scenario!(an_unknown_flag_is_an_error, Setup::new().without_image(), |d| {
     assert!(code != 0 && said.contains("--no-such-flag"), "{said}");
 });
 
+// CVE-2024-41110 was a request that plugins were not asked about: an engine that cannot ask them does not serve. Fails
+// when the options are taken and not heeded.
+scenario!(
+    an_engine_that_shall_ask_plugins_does_not_start_without,
+    Setup::new().without_image().slipway_only(),
+    |d| {
+        fs::write(d.dir().join("asking.json"), r#"{"authorization-plugins": ["judge"]}"#).unwrap();
+        for arguments in [["--authorization-plugin", "judge"], ["--config-file", "asking.json"]] {
+            let (code, said) = refused(d, &arguments);
+            assert!(code != 0 && said.contains("authorization-plugin"), "{said}");
+        }
+    }
+);
+
 // --validate came with dockerd 23.
 scenario!(
     a_good_configuration_is_said_to_be_one,
