@@ -174,6 +174,12 @@ END
     d.sh("docker start box && umount /usr/local/sbin").ok();
 });
 
+// The CLI offers checkpoints to whoever asks such an engine only.
+scenario!(an_experimental_engine_says_so, experimental().without_image(), |d| {
+    assert_eq!(d.sh("docker version -f '{{.Server.Experimental}}'").ok(), "true");
+    assert_eq!(d.sh("docker info -f '{{.ExperimentalBuild}}'").ok(), "true");
+});
+
 scenario!(what_cannot_be_a_checkpoint_is_refused, experimental(), |d| {
     d.sh("docker create --name made busybox true").ok();
     d.sh("docker run -d --name box busybox sleep 1000").ok();

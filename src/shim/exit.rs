@@ -32,6 +32,10 @@ impl Shim {
                 complain(&format!("shim: killing what is left of the container: {error}"));
             }
         }
+        if key == INIT {
+            // Before anything else: systemd removes the group of a scope that is empty.
+            self.check_oom();
+        }
         let Some(process) = self.processes.get_mut(&key) else { return };
         process.state = State::Draining { end, deadline: Instant::now() + DRAIN };
         process.streams.let_go_of_terminal();
@@ -113,7 +117,6 @@ impl Shim {
 
     fn container_ended(&mut self, end: End) {
         self.log = None;
-        self.check_oom();
         let oom_killed = self.oom_kills > 0;
         let record = ExitRecord { code: end.code, signal: end.signal, oom_killed, at: end.at };
         crash_point!("shim-before-exit-record");

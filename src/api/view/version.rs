@@ -9,12 +9,12 @@ use crate::base::host::Host;
 const COMMIT: Option<&str> = option_env!("SLIPWAY_COMMIT");
 const BUILD_TIME: Option<&str> = option_env!("SLIPWAY_BUILD_TIME");
 
-/// The whole reply; no version of the API has less.
-pub fn version(host: &Host) -> Value {
+/// The whole reply; no version of the API has less. `experimental` is what the daemon was configured with.
+pub fn version(host: &Host, experimental: bool) -> Value {
     let commit = COMMIT.unwrap_or_default();
     let built = BUILD_TIME.unwrap_or_default();
     let arch = go_architecture();
-    json!({
+    let mut version = json!({
         "Platform": { "Name": "Slipway" },
         "Components": [{
             "Name": "Engine",
@@ -23,7 +23,7 @@ pub fn version(host: &Host) -> Value {
                 "ApiVersion": ApiVersion::NEWEST.to_string(),
                 "Arch": arch,
                 "BuildTime": built,
-                "Experimental": "false",
+                "Experimental": experimental.to_string(),
                 "GitCommit": commit,
                 "GoVersion": "",
                 "KernelVersion": host.kernel,
@@ -41,7 +41,12 @@ pub fn version(host: &Host) -> Value {
         "Arch": arch,
         "KernelVersion": host.kernel,
         "BuildTime": built,
-    })
+    });
+    // Left out when false, as by dockerd.
+    if experimental {
+        version["Experimental"] = json!(true);
+    }
+    version
 }
 
 /// The architecture in Go's words, as images have it.
@@ -62,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_version_fits_every_version_of_the_specification() {
-        let body = version(&Host::detect()).to_string();
+        let body = version(&Host::detect(), true).to_string();
         for minor in 24..=55 {
             let found = conformance::validate_operation(
                 "SystemVersion",

@@ -49,5 +49,8 @@ fn visible_images(engine: &Engine) -> usize {
 
 /// `GET /version`
 pub async fn version(call: Call<params::SystemVersion>) -> Outcome {
-    Ok(respond::json(StatusCode::OK, &view::version::version(&call.engine.host)))
+    Ok(respond::json(
+        StatusCode::OK,
+        &view::version::version(&call.engine.host, call.engine.config.experimental),
+    ))
 }
