@@ -88,6 +88,7 @@ impl Shim {
     fn signal(&mut self, signal: i32, scope: Scope) -> Answer {
         let pid =
             self.processes.get(&INIT).and_then(|process| process.living()).ok_or(Failure::NotRunning)?;
+        self.oom.is_killed |= signal == libc::SIGKILL;
         match scope {
             Scope::Init => send_signal(pid, signal)?,
             Scope::All => self.cgroup.signal_all(signal).map_err(system)?,

@@ -3,12 +3,11 @@
 use std::fs;
 use std::time::Instant;
 
-use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::launch::binary_of;
-use super::poll::{INIT, Key, Token};
+use super::poll::{INIT, Key};
 use super::process::{DRAIN, End, State, TELL};
 use super::report::complain;
 use super::streams::Reading;
@@ -33,8 +32,8 @@ impl Shim {
             }
         }
         if key == INIT {
-            // Before anything else: systemd removes the group of a scope that is empty.
-            self.check_oom();
+            // Before anything else: the group may be gone in a moment.
+            self.check_oom(Some(end));
         }
         let Some(process) = self.processes.get_mut(&key) else { return };
         process.state = State::Draining { end, deadline: Instant::now() + DRAIN };
@@ -117,7 +116,7 @@ impl Shim {
 
     fn container_ended(&mut self, end: End) {
         self.log = None;
-        let oom_killed = self.oom_kills > 0;
+        let oom_killed = self.oom.kills > 0;
         let record = ExitRecord { code: end.code, signal: end.signal, oom_killed, at: end.at };
         crash_point!("shim-before-exit-record");
         let json = serde_json::to_vec(&record).unwrap_or_default();
@@ -209,31 +208,6 @@ impl Shim {
         let _ = fs::remove_file(self.dir.join(SOCKET));
         if let Err(error) = fs::remove_dir_all(&self.dir) {
             complain(&format!("shim: removing {}: {error}", self.dir.display()));
-        }
-    }
-
-    /// Begins to listen for out-of-memory kills.
-    pub(super) fn watch_oom(&mut self) {
-        if self.cgroup.is_empty() {
-            return;
-        }
-        let watched = self.cgroup.watch_oom().and_then(|fd| {
-            self.poller.add(&fd, Token::Oom, EpollFlags::EPOLLIN)?;
-            Ok(fd)
-        });
-        // A container that has ended already has no group to watch; a host without the controller none at all.
-        self.oom = watched.ok();
-    }
-
-    pub(super) fn check_oom(&mut self) {
-        if let Some(fd) = &self.oom {
-            let mut scrap = [0; 4096];
-            let _ = nix::unistd::read(fd, &mut scrap);
-        }
-        let kills = self.cgroup.oom_kills().unwrap_or(self.oom_kills);
-        if kills > self.oom_kills {
-            self.oom_kills = kills;
-            self.tell(&Message::Event(Event::Oom));
         }
     }
 }

@@ -23,6 +23,7 @@ mod hooks;
 mod input;
 mod launch;
 mod log;
+mod oom;
 pub mod pid1;
 mod poll;
 mod process;
@@ -112,8 +113,7 @@ struct Shim {
     unclaimed: Vec<(i32, End)>,
     log: Option<Log>,
     cgroup: Cgroup,
-    oom: Option<OwnedFd>,
-    oom_kills: u64,
+    oom: oom::Oom,
     exit: Option<ExitRecord>,
     /// Exits of execs that no daemon was told.
     untold: Vec<ExecStatus>,
@@ -164,8 +164,7 @@ impl Shim {
             unclaimed: Vec::new(),
             log: None,
             cgroup: Cgroup::default(),
-            oom: None,
-            oom_kills: 0,
+            oom: oom::Oom::default(),
             exit: None,
             untold: Vec::new(),
             telling_end: None,
@@ -211,7 +210,7 @@ impl Shim {
         match token {
             Token::Signals => self.reap(),
             Token::Listener => self.accept(),
-            Token::Oom => self.check_oom(),
+            Token::Oom => self.oom_ready(),
             Token::Connection(id) => self.connection_ready(id, flags),
             Token::Report(key) => self.report_ready(key),
             Token::Checkpoint => self.checkpoint_ready(),
@@ -312,7 +311,7 @@ impl Shim {
             pid: init.and_then(|process| process.pid),
             started: init.map_or(crate::base::time::Timestamp::UNSET, |process| process.started),
             exit: self.exit.clone(),
-            oom_kills: self.oom_kills,
+            oom_kills: self.oom.kills,
             execs,
             dropped: init.map_or(0, |process| process.streams.dropped),
         }

@@ -172,9 +172,15 @@ impl Cgroup {
             Some(dir) => (dir.as_path(), "memory.oom_control"),
             None => (self.dir("").ok_or(io::ErrorKind::NotFound)?, "memory.events"),
         };
-        let text = fs::read_to_string(dir.join(file))?;
-        let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
-        Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
+        count_of_oom_kills(&dir.join(file))
+    }
+
+    /// The same of the group's parent with all that is below it, which is there when the group has gone. Not on v1, whose
+    /// groups count only their own.
+    pub fn oom_kills_around(&self) -> io::Result<u64> {
+        let dir = self.dir("").filter(|_| !self.dirs.contains_key("memory"));
+        let parent = dir.and_then(Path::parent).ok_or(io::ErrorKind::Unsupported)?;
+        count_of_oom_kills(&parent.join("memory.events"))
     }
 
     /// A descriptor that becomes readable when [`oom_kills`](Self::oom_kills) may have grown.
@@ -193,6 +199,12 @@ impl Cgroup {
             .or_else(|| self.dirs.values().next())
             .map(|d| &**d)
     }
+}
+
+fn count_of_oom_kills(file: &Path) -> io::Result<u64> {
+    let text = fs::read_to_string(file)?;
+    let count = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+    Ok(count.and_then(|count| count.trim().parse().ok()).unwrap_or(0))
 }
 
 /// A group that the calling process is in already.
