@@ -226,15 +226,14 @@ scenario!(a_sink_that_takes_nothing_holds_up_nobody, Setup::new().slipway_only()
     let stuck = d.sh_running(
         "exec python3 -u -c '
 import socket, threading
-def hold(port):
-    server, held = socket.create_server((\"127.0.0.1\", port)), []
-    print(\"listening on\", port)
+servers, held = [socket.create_server((\"127.0.0.1\", port)) for port in (5514, 5516)], []
+print(\"listening\")
+def hold(server):
     while True: held.append(server.accept())
-for port in (5514, 5516): threading.Thread(target=hold, args=[port]).start()
+for server in servers: threading.Thread(target=hold, args=[server]).start()
 '",
     );
-    stuck.shows("listening on 5514");
-    stuck.shows("listening on 5516");
+    stuck.shows("listening");
     let syslog = "--log-driver syslog --log-opt syslog-address=tcp://127.0.0.1:5514";
     let fluentd = "--log-driver fluentd --log-opt fluentd-address=127.0.0.1:5516";
     let dropping = "--log-opt mode=non-blocking --log-opt max-buffer-size=64k";
@@ -266,3 +265,35 @@ for port in (5514, 5516): threading.Thread(target=hold, args=[port]).start()
     }
     soon("docker stop -t 1 one four && docker rm one four && docker rm -f two three");
 });
+
+// Fails when the farewell's end is looked for only where a send fails, and when nobody counts.
+scenario!(
+    a_sink_that_takes_little_is_left_in_time_and_what_it_missed_is_counted,
+    Setup::new().slipway_only(),
+    |d| {
+        let slow = d.sh_running(
+            "exec python3 -u -c '
+import socket, time
+server = socket.create_server((\"127.0.0.1\", 5514))
+print(\"listening\")
+client, _ = server.accept()
+while client.recv(1000): time.sleep(0.1)
+'",
+        );
+        slow.shows("listening");
+        let log =
+            "--log-driver syslog --log-opt syslog-address=tcp://127.0.0.1:5514 --log-opt cache-max-size=200k";
+        let lines = "yes a line that is to be sent somewhere, as long as lines are | head -n 300000";
+        d.sh(&format!("docker run --rm {log} busybox sh -c '{lines}' >/dev/null")).ok();
+        let ended = Instant::now();
+        eventually("the forwarder has ended", || d.sh("pgrep -f '[f]orward-log'").code == 1);
+        assert!(ended.elapsed() < Duration::from_secs(14), "{:?}", ended.elapsed());
+        let told: Vec<_> =
+            d.log().lines().filter(|line| line.contains("log lines lost")).map(str::to_owned).collect();
+        assert!((1..=4).contains(&told.len()), "{told:?}");
+        assert!(
+            told[0].contains("the sink did not take them in time") && told[0].contains("lines="),
+            "{told:?}"
+        );
+    }
+);

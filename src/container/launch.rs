@@ -60,6 +60,7 @@ pub(super) async fn run(
         console_size: console_size(&record),
         stdin: stdin_mode(&record),
         log,
+        losses: parts.paths.exec_root.clone(),
         log_mode: request::log_mode(&record),
         runtime,
         systemd_cgroup: parts.config.cgroup_driver == crate::config::CgroupDriver::Systemd,

@@ -11,6 +11,7 @@ use crate::base::durable;
 use crate::base::sys::mount::{self, Unmount};
 use crate::container::state::EndRequest;
 use crate::container::{self, Handle, StopOptions, storage, subpaths};
+use crate::logs::losses::Losses;
 use crate::network::LiveSandbox;
 
 impl Engine {
@@ -19,6 +20,10 @@ impl Engine {
         let parts = self.parts.clone();
         tokio::task::spawn_blocking(move || parts.warm_up());
         let paths = self.parts.paths.clone();
+        match Losses::listen(&paths.exec_root) {
+            Ok(losses) => drop(tokio::spawn(losses.log())),
+            Err(error) => tracing::error!(%error, "losses of logs will not be heard of"),
+        }
         let stored = tokio::task::spawn_blocking(move || {
             sweep(&paths.containers());
             load(&paths.containers())

@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use super::json_file::Mark;
+
 /// The role's name on the command line.
 pub const ROLE: &str = "compress-log";
 
@@ -53,7 +55,10 @@ pub fn compress(path: &Path) -> io::Result<()> {
     extra.extend_from_slice(&identity.modified.to_le_bytes());
     let mut gz = flate2::GzBuilder::new().extra(extra).write(target, flate2::Compression::fast());
     io::copy(&mut plain, &mut gz)?;
-    gz.finish()?;
+    let packed = gz.finish()?;
+    if let Some(mark) = Mark::of(&plain) {
+        mark.set(&packed)?;
+    }
     fs::rename(&unfinished, with_suffix(path, ".gz"))?;
     fs::remove_file(path)
 }

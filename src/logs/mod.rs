@@ -11,6 +11,7 @@ pub mod follow;
 pub mod forward;
 pub mod frame;
 pub mod json_file;
+pub mod losses;
 pub mod options;
 pub mod reader;
 mod watch;

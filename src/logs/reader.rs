@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::compress;
-use super::json_file::{Compression, Decoder, Entry, Segment, segments};
+use super::json_file::{Compression, Decoder, Entry, Mark, Segment, segments};
 use crate::base::time::Timestamp;
 
 /// Which part of a log is wanted.
@@ -62,12 +62,38 @@ pub struct Reader {
     /// Whether the beginning of the line in the buffer was thrown away.
     overlong: bool,
     decoder: Decoder,
+    missed: Missed,
+}
+
+/// Counts a writer's entries that were rotated away unread.
+#[derive(Default)]
+struct Missed {
+    /// How far the reader has come; absent if it does not count.
+    place: Option<Mark>,
+    count: u64,
+}
+
+impl Missed {
+    /// An entry is given; `first` is what its file begins with, if it is the first of it.
+    fn given(&mut self, first: Option<Mark>) {
+        let Some(place) = &mut self.place else { return };
+        if let Some(first) = first
+            && first.writer == place.writer
+            && first.entries > place.entries
+        {
+            self.count += first.entries - place.entries;
+            place.entries = first.entries;
+        }
+        place.entries += 1;
+    }
 }
 
 struct Source {
     input: Input,
     /// Entries to pass over first.
     skip: u64,
+    /// What it begins with.
+    first: Option<Mark>,
 }
 
 enum Input {
@@ -77,11 +103,12 @@ enum Input {
 
 impl Source {
     fn new(segment: Segment) -> Self {
+        let first = Mark::of(&segment.file);
         let input = match segment.form {
             Compression::Plain => Input::Plain(segment.file),
             Compression::Gzip => Input::Gzip(Box::new(compress::reader(segment.file))),
         };
-        Self { input, skip: 0 }
+        Self { input, skip: 0, first }
     }
 }
 
@@ -109,7 +136,18 @@ impl Reader {
             start: 0,
             overlong: false,
             decoder: Decoder::default(),
+            missed: Missed::default(),
         })
+    }
+
+    /// Counts what is missed from `place` on: the reader's options choose the entries from there.
+    pub fn counting_from(self, place: Mark) -> Self {
+        Self { missed: Missed { place: Some(place), count: 0 }, ..self }
+    }
+
+    /// How many entries were rotated away unread since this was asked last, as far as files have been opened after.
+    pub fn take_missed(&mut self) -> u64 {
+        std::mem::take(&mut self.missed.count)
     }
 
     /// The file that is written to.
@@ -164,6 +202,8 @@ impl Reader {
                 return Progress::More;
             }
         }
+        let first = self.sources.front_mut().and_then(|source| source.first.take());
+        self.missed.given(first);
         sink(&entry);
         Progress::More
     }

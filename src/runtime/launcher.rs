@@ -32,6 +32,7 @@ use crate::base::id::ContainerId;
 use crate::base::id_map::IdMap;
 use crate::base::sys::sealed::SealedProgram;
 use crate::base::sys::{fdpass, socket_at, spawn};
+use crate::logs::losses::Place;
 
 /// How long a shim that accepted a connection may take to say who it is.
 const STATUS_DEADLINE: Duration = Duration::from_secs(10);
@@ -307,6 +308,7 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         stdin: spec.stdin,
         log: spec.log.clone(),
         log_mode: spec.log_mode,
+        losses: Some(Place { container: spec.id.clone(), dir: spec.losses.clone() }),
         runtime: spec.runtime.clone(),
         systemd_cgroup: spec.systemd_cgroup,
         cgroups_path,

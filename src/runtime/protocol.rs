@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::id::{ContainerId, ExecId};
 use crate::base::time::Timestamp;
+use crate::logs::losses::Place;
 use crate::logs::options::LogTarget;
 
 /// The protocol's version, told in [`Status`]. Raised when a daemon must know what a shim can do.
@@ -91,6 +92,9 @@ pub struct Launch {
     pub log: LogTarget,
     #[serde(default)]
     pub log_mode: LogMode,
+    /// Who hears of output that was lost.
+    #[serde(default)]
+    pub losses: Option<Place>,
     pub runtime: Runtime,
     pub systemd_cgroup: bool,
     /// The container's cgroup, as in the specification.

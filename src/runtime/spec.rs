@@ -21,6 +21,8 @@ pub struct LaunchSpec {
     pub stdin: StdinMode,
     pub log: LogTarget,
     pub log_mode: LogMode,
+    /// The directory in which the daemon hears of output that was lost.
+    pub losses: PathBuf,
     pub runtime: Runtime,
     /// Whether `spec.linux.cgroupsPath` is `slice:prefix:name`.
     pub systemd_cgroup: bool,

@@ -43,7 +43,7 @@ impl Shim {
         let clients: Vec<_> = fds.by_ref().take(launch.attachments.len()).collect();
         self.held.extend(fds);
         self.relays.serve(&launch.relays, &mut self.held, &self.poller)?;
-        self.log = Some(Log::open(launch.log.clone())?);
+        self.log = Some(Log::open(launch.log.clone(), launch.losses.clone())?);
         let mut streams = Streams::new(INIT, launch.stdin, launch.log_mode);
         let (console, stdio) = if launch.terminal {
             (Console::Listener(socket_at::bind(&self.dir, creator::CONSOLE)?), None)

@@ -8,6 +8,7 @@ use crate::base::time::Timestamp;
 use crate::logs::Stream;
 use crate::logs::forward::{Forward, Forwarder};
 use crate::logs::json_file::Writer;
+use crate::logs::losses::{Kind, Place, Tally};
 use crate::logs::options::LogTarget;
 
 /// A process that follows the log, and what is needed to start it again.
@@ -26,28 +27,38 @@ pub struct Log {
     writer: Option<Writer>,
     /// Sends what is written elsewhere.
     forwarding: Option<Forwarding>,
+    losses: Option<Place>,
+    unwritten: Tally,
+    unshown: Tally,
     /// Said once, not per line: a full disk stays full for a while.
     complained: bool,
 }
 
 impl Log {
-    /// Opens what `target` names.
-    pub fn open(target: LogTarget) -> io::Result<Self> {
+    /// Opens what `target` names; what is lost is told to `losses`.
+    pub fn open(target: LogTarget, losses: Option<Place>) -> io::Result<Self> {
         let (writer, forwarding) = match target {
             LogTarget::None => (None, None),
             LogTarget::JsonFile { path, options } => (Some(Writer::open(&path, options)?), None),
             LogTarget::Forwarded { path, options, forward } => {
                 let writer = Writer::open(&path, options)?;
-                let process = Forwarder::start(&path, &forward)?;
+                let process = Forwarder::start(&path, writer.end(), &forward, losses.as_ref())?;
                 (Some(writer), Some(Forwarding { path, forward, process, since: Instant::now() }))
             }
         };
-        Ok(Self { writer, forwarding, complained: false })
+        Ok(Self {
+            writer,
+            forwarding,
+            unwritten: Tally::new(losses.clone(), Kind::NotWritten),
+            unshown: Tally::new(losses.clone(), Kind::NotShown),
+            losses,
+            complained: false,
+        })
     }
 
     /// A child of the shim has ended: if it was the one that forwards the log, another takes its place.
     pub fn child_ended(&mut self, pid: i32) {
-        let Some(forwarding) = &mut self.forwarding else { return };
+        let (Some(forwarding), Some(writer)) = (&mut self.forwarding, &self.writer) else { return };
         if i64::from(forwarding.process.pid()) != i64::from(pid) {
             return;
         }
@@ -57,7 +68,8 @@ impl Log {
             return;
         }
         forwarding.since = Instant::now();
-        match Forwarder::start(&forwarding.path, &forwarding.forward) {
+        let (path, forward) = (&forwarding.path, &forwarding.forward);
+        match Forwarder::start(path, writer.end(), forward, self.losses.as_ref()) {
             Ok(process) => forwarding.process = process,
             Err(error) => eprintln!("forwarding the container's log: {error}"),
         }
@@ -79,7 +91,13 @@ impl Log {
         }
     }
 
+    /// So many bytes were not sent to clients that were behind.
+    pub fn not_shown(&mut self, bytes: u64) {
+        self.unshown.add(bytes);
+    }
+
     fn check(&mut self, outcome: io::Result<()>) {
+        self.unwritten.add(self.writer.as_mut().map_or(0, Writer::take_failed));
         match outcome {
             Ok(()) => self.complained = false,
             Err(error) if !self.complained => {

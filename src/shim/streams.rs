@@ -254,13 +254,14 @@ impl Streams {
         Some(Kept { text: String::from_utf8_lossy(&bytes).into_owned(), is_cut })
     }
 
-    fn deliver(&mut self, stream: Stream, bytes: &[u8], log: Option<&mut Log>, poller: &Poller) {
-        if let Some(log) = log {
+    fn deliver(&mut self, stream: Stream, bytes: &[u8], mut log: Option<&mut Log>, poller: &Poller) {
+        if let Some(log) = &mut log {
             log.write(stream, Timestamp::now(), bytes);
         }
         if let Some(keeper) = &mut self.keeper {
             keeper.take(bytes);
         }
+        let before = self.dropped;
         let mut gone = Vec::new();
         for (id, client) in self.clients.iter_mut().filter(|(_, client)| client.wants(stream)) {
             if self.mode == LogMode::NonBlocking && client.is_behind() {
@@ -270,6 +271,9 @@ impl Streams {
             }
         }
         gone.into_iter().for_each(|id| self.remove(id, poller));
+        if let Some(log) = log {
+            log.not_shown(self.dropped - before);
+        }
     }
 
     /// Ends one output: no writer is left, or none is waited for any more.

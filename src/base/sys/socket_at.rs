@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 /// Bytes of an address without the last, which is zero.
@@ -21,6 +21,24 @@ pub fn bind(dir: &Path, name: &str) -> io::Result<UnixListener> {
 pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
     let (_open, path) = short(dir, name)?;
     UnixStream::connect(path)
+}
+
+/// Makes the socket `name` in `dir` for datagrams, in the place of one whose owner is gone.
+pub fn bind_datagram(dir: &Path, name: &str) -> io::Result<UnixDatagram> {
+    let (_open, path) = short(dir, name)?;
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    UnixDatagram::bind(path)
+}
+
+/// Sends a datagram to the socket `name` in `dir`; never waits.
+pub fn send(dir: &Path, name: &str, message: &[u8]) -> io::Result<()> {
+    let (_open, path) = short(dir, name)?;
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    socket.send_to(message, path).map(drop)
 }
 
 /// The path of a socket for other programs, which have no such means: they reach it through this process while this

@@ -10,6 +10,7 @@ mod gelf;
 mod journald;
 mod options;
 mod role;
+mod sender;
 mod sink;
 mod syslog;
 mod tls;

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind, Write};
 use std::net::{Shutdown, TcpStream, ToSocketAddrs, UdpSocket};
 use std::os::unix::net::{UnixDatagram, UnixStream};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::address::Address;
 use super::tls::{self, Tls, TlsStream};
@@ -102,6 +102,21 @@ impl Connection {
     }
 }
 
+/// Whether a message left as it was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sent {
+    Whole,
+    /// It is longer than the sink's kind of packet can be.
+    TooLong,
+}
+
+impl Sent {
+    /// Whether both left.
+    pub fn and(self, other: Self) -> Self {
+        if self == Self::Whole { other } else { self }
+    }
+}
+
 /// A sink, connected or not.
 pub struct Sink {
     to: Address,
@@ -115,21 +130,17 @@ impl Sink {
         Self { to, tls, connection: None, pause: FIRST_PAUSE }
     }
 
-    /// Sends a message, connecting as often as it takes, until `deadline` says that it is enough. False if it was
-    /// given up.
-    pub fn send(&mut self, message: &[u8], deadline: &mut dyn FnMut() -> Option<Instant>) -> bool {
+    /// Sends a message, connecting as often as it takes, for ever.
+    pub fn send(&mut self, message: &[u8]) -> Sent {
         loop {
             match self.try_send(message) {
                 Ok(()) => {
                     self.pause = FIRST_PAUSE;
-                    return true;
+                    return Sent::Whole;
                 }
                 // No smaller message would come of trying again.
-                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => return true,
+                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => return Sent::TooLong,
                 Err(_) => self.connection = None,
-            }
-            if deadline().is_some_and(|at| Instant::now() >= at) {
-                return false;
             }
             std::thread::sleep(self.pause);
             self.pause = (self.pause * 2).min(LAST_PAUSE);

@@ -3,10 +3,12 @@
 
 mod decode;
 mod encode;
+mod mark;
 mod rotate;
 mod writer;
 
 pub use decode::{Decoder, Entry};
+pub use mark::Mark;
 pub use rotate::{Segment, segments};
 pub use writer::Writer;
 

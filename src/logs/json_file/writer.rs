@@ -9,7 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{WriterOptions, encode, rotate};
+use super::{Mark, WriterOptions, encode, rotate};
 use crate::base::time::Timestamp;
 use crate::logs::{MAX_LINE, Stream};
 
@@ -26,6 +26,12 @@ pub struct Writer {
     /// The beginning of a line whose end has not been seen yet, of each stream.
     pending: [Vec<u8>; 2],
     out: Vec<u8>,
+    /// Entries in `out`.
+    waiting: u64,
+    /// What comes after the last entry written.
+    end: Mark,
+    /// Entries that could not be written, until somebody asks.
+    failed: u64,
 }
 
 impl Writer {
@@ -42,7 +48,20 @@ impl Writer {
             compressor,
             pending: Default::default(),
             out: Vec::new(),
+            waiting: 0,
+            end: Mark { writer: Timestamp::now(), entries: 0 },
+            failed: 0,
         })
+    }
+
+    /// Where the next entry will be.
+    pub fn end(&self) -> Mark {
+        self.end
+    }
+
+    /// How many entries could not be written since this was asked last.
+    pub fn take_failed(&mut self) -> u64 {
+        std::mem::take(&mut self.failed)
     }
 
     /// Logs what was read from `stream` at `time`. The beginning of a line is kept until its end comes, [`MAX_LINE`]
@@ -114,6 +133,7 @@ impl Writer {
             pending.clear();
         }
         self.out.extend_from_slice(suffix);
+        self.waiting += 1;
         outcome
     }
 
@@ -128,6 +148,8 @@ impl Writer {
         rotate::rotate(&self.path, self.options.max_file)?;
         self.file = open_append(&self.path)?;
         self.size = 0;
+        // Without it nothing is lost but the count of what a reader misses.
+        let _ = self.end.set(&self.file);
         self.compressor.start(&self.path, &self.options)
     }
 
@@ -135,11 +157,15 @@ impl Writer {
         if self.out.is_empty() {
             return Ok(());
         }
-        let written = self.file.write_all(&self.out);
-        match written {
-            Ok(()) => self.size += self.out.len() as u64,
+        let entries = std::mem::take(&mut self.waiting);
+        let mut written = self.file.write_all(&self.out);
+        if written.is_ok() {
+            self.size += self.out.len() as u64;
+            self.end.entries += entries;
+        } else {
+            self.failed += entries;
             // Part of it may be on disk; what follows must begin on a line of its own.
-            Err(_) => self.file.set_len(self.size)?,
+            written = written.and(self.file.set_len(self.size));
         }
         self.out.clear();
         self.out.shrink_to(FLUSH_AT);
