@@ -184,3 +184,53 @@ scenario!(a_tmpfs_mount_has_the_size_and_mode_asked_for, |d| {
     };
     d.post("/containers/create", &body(json!({"SizeBytes": 4096, "Mode": 448}))).expect(201);
 });
+
+// Fails when the runtime library sees to `/dev`: it ends at the first link that is there.
+scenario!(a_dev_of_the_user_s_own_stays_as_it_is, |d| {
+    let host = "docker run --rm -v /dev:/dev";
+    assert_eq!(d.sh(&format!("{host} busybox sh -c 'echo x >/dev/null && echo to null'")).ok(), "to null");
+    assert!(d.sh(&format!("{host} -t busybox sh -c 'test -t 0 && tty'")).ok().starts_with("/dev/pts/"));
+    d.sh("mkdir own sub && mknod -m 666 own/null c 1 3 && echo inside >sub/file").ok();
+    let options = "-v $PWD/own:/dev -v $PWD/sub:/dev/sub --device /dev/zero:/dev/given --user 5";
+    let script = "ls -A /dev; cat /dev/sub/file; wc -c </proc/keys";
+    d.sh(&format!("docker create --name box {options} busybox sh -c '{script}'")).ok();
+    for _ in 0..2 {
+        assert_eq!(d.sh("docker start -a box").ok(), "null\nsub\ninside\n0");
+    }
+    assert_eq!(d.sh("ls -A own; stat -c %u own/sub").ok(), "null\nsub\n0");
+    d.sh("docker run --rm -v $PWD/own:/dev:ro busybox touch /dev/x").fails(1, "Read-only file system");
+});
+
+// Fails when the runtime library makes the node: it knows of /dev only.
+scenario!(a_device_may_be_given_any_name, |d| {
+    let zero = |name: &str, options: &str| {
+        d.sh(&format!(
+            "docker run --rm --device /dev/zero:{name} {options} busybox sh -c 'head -c2 {name} | wc -c'"
+        ))
+    };
+    for (name, options) in [
+        ("/zero", "--read-only"),
+        ("/a/new/zero", "--user 5"),
+        ("/dev/../etc/zero", ""),
+        ("/volume/zero", "-v $PWD/v:/volume"),
+        ("/volume/zero", "-v $PWD/v:/volume"),
+        ("/dev/volume/zero", "-v $PWD/v:/dev/volume"),
+    ] {
+        assert_eq!(zero(name, options).ok(), "2", "{name} {options}");
+    }
+    d.sh("docker run --rm --read-only --device /dev/zero:/zero busybox touch /x").fails(1, "Read-only");
+    // Links of a volume mean the container's root.
+    d.sh("mkdir outside; ln -s $PWD/outside v/link; ln -s ../../../../../../../../../tmp v/up").ok();
+    zero("/volume/link/zero", "-v $PWD/v:/volume");
+    zero("/volume/up/slipway-zero", "-v $PWD/v:/volume");
+    assert_eq!(d.sh("ls -A outside; ls /tmp/slipway-zero 2>/dev/null; true").ok(), "");
+});
+
+// runc takes what it finds for the device.
+scenario!(a_device_is_not_what_a_volume_has_at_its_name, Setup::new().slipway_only(), |d| {
+    for other in ["echo file >v/x", "ln -s /etc/passwd v/x", "mknod v/x c 1 3"] {
+        d.sh(&format!("rm -rf v; mkdir v; {other}")).ok();
+        d.sh("docker run --rm --device /dev/zero:/volume/x -v $PWD/v:/volume busybox true")
+            .fails(125, "device node /volume/x: another file is there");
+    }
+});

@@ -7,14 +7,16 @@
 //! - Propagation of single mounts is ignored there, so that of the root decides: private unless asked otherwise.
 //! - The limits are taken out: the shim makes the group and sets them, and changes them when asked.
 //! - Of the hooks it calls those of its own steps; the last ones, for the start and the end, are the shim's.
+//! - Of devices, and of a `/dev` of the user's own, it is told what it does right ([`devices`]).
 //! - Its own cgroup v1 mounts ignore `ro` and cannot be made where another container's processes are seen; binds of the
 //!   container's directories take their place.
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxResources, LinuxSeccomp, Mount, Spec};
+use oci_spec::runtime::{LinuxCapabilities, LinuxResources, LinuxSeccomp, Spec};
 
-use super::protocol::Hooks;
+use super::devices::{self, describe as mount};
+use super::protocol::{Devices, Hooks};
 use crate::base::sys::cgroup;
 
 /// What the shim applies in the runtime's place.
@@ -23,6 +25,7 @@ pub(super) struct Taken {
     pub capabilities: Option<LinuxCapabilities>,
     pub resources: Option<LinuxResources>,
     pub hooks: Hooks,
+    pub devices: Devices,
 }
 
 /// Changes a specification to what the embedded runtime understands.
@@ -33,7 +36,13 @@ pub(super) fn adapt(spec: &mut Spec) -> Taken {
 }
 
 fn adapt_to(spec: &mut Spec, hierarchies: &[PathBuf]) -> Taken {
-    let mut taken = Taken { seccomp: None, capabilities: None, resources: None, hooks: Hooks::default() };
+    let mut taken = Taken {
+        seccomp: None,
+        capabilities: None,
+        resources: None,
+        hooks: Hooks::default(),
+        devices: devices::take(spec),
+    };
     if let Some(hooks) = spec.hooks() {
         taken.hooks.poststart = hooks.poststart().clone().unwrap_or_default();
         taken.hooks.poststop = hooks.poststop().clone().unwrap_or_default();
@@ -86,7 +95,7 @@ fn bind_groups(spec: &mut Spec, group: &Path, hierarchies: &[PathBuf]) {
         let whole = hierarchy.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let single = whole.split(',').filter(|name| *name != whole);
         for name in [whole].into_iter().chain(single) {
-            binds.push(mount("bind", &hierarchy.join(inside), &top.join(name), &options));
+            binds.push(mount("bind", &hierarchy.join(inside), top.join(name), &options));
         }
     }
     mounts.splice(at..=at, binds);
@@ -97,14 +106,6 @@ fn bind_groups(spec: &mut Spec, group: &Path, hierarchies: &[PathBuf]) {
         let top = top.to_string_lossy().into_owned();
         linux.set_readonly_paths(Some(paths.into_iter().chain([top]).collect()));
     }
-}
-
-fn mount(kind: &str, source: &Path, destination: &Path, options: &[&str]) -> Mount {
-    let options = options.iter().map(|&option| option.to_owned()).collect();
-    let mut mount = Mount::default();
-    mount.set_typ(Some(kind.to_owned())).set_source(Some(source.to_owned()));
-    mount.set_destination(destination.to_owned()).set_options(Some(options));
-    mount
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ use super::embedded::{self, Taken};
 use super::error::{LaunchError, ShimError, StartFailure};
 use super::filter::Filters;
 use super::protocol::{
-    Command, EXIT_FILE, ExitRecord, Hooks, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET, Status,
+    Command, Devices, EXIT_FILE, ExitRecord, Hooks, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET, Status,
 };
 use super::spec::LaunchSpec;
 use crate::base::durable;
@@ -158,9 +158,9 @@ impl Launcher {
         if spec.runtime != Runtime::Embedded {
             return Ok(Confinement::default());
         }
-        let Taken { seccomp, capabilities, resources, hooks } = embedded::adapt(&mut spec.spec);
+        let Taken { seccomp, capabilities, resources, hooks, devices } = embedded::adapt(&mut spec.spec);
         let Some(profile) = seccomp else {
-            return Ok(Confinement { filter: None, capabilities, resources, hooks });
+            return Ok(Confinement { filter: None, capabilities, resources, hooks, devices });
         };
         let filters = self.filters.clone();
         let compiled = tokio::task::spawn_blocking(move || filters.program(&profile)).await;
@@ -172,7 +172,7 @@ impl Launcher {
         };
         let compiled = compiled.map_err(|error| failed(error.to_string()))?;
         let filter = compiled.map_err(|error| failed(error.to_string()))?;
-        Ok(Confinement { filter: Some(filter), capabilities, resources, hooks })
+        Ok(Confinement { filter: Some(filter), capabilities, resources, hooks, devices })
     }
 
     /// Waits until the shim of the container's last run has cleaned up: it had the same directory and cgroup.
@@ -285,6 +285,7 @@ struct Confinement {
     capabilities: Option<LinuxCapabilities>,
     resources: Option<LinuxResources>,
     hooks: Hooks,
+    devices: Devices,
 }
 
 fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<OwnedFd>) {
@@ -321,6 +322,7 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         capabilities: confinement.capabilities,
         resources: confinement.resources,
         hooks: confinement.hooks,
+        devices: confinement.devices,
         attachments: streams,
         restore: spec.restore.clone(),
     };

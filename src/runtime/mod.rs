@@ -9,6 +9,7 @@
 
 mod anticipate;
 mod client;
+mod devices;
 mod embedded;
 mod error;
 mod filter;

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Hook, LinuxCapabilities, LinuxResources, PosixRlimit, Process};
+use oci_spec::runtime::{Hook, LinuxCapabilities, LinuxDevice, LinuxResources, Mount, PosixRlimit, Process};
 use serde::{Deserialize, Serialize};
 
 use crate::base::id::{ContainerId, ExecId};
@@ -123,6 +123,9 @@ pub struct Launch {
     /// What the shim calls when the container has started, and when it is over, where the runtime does not.
     #[serde(default)]
     pub hooks: Hooks,
+    /// What the shim does in its `/dev` and for its devices, where the runtime does not.
+    #[serde(default)]
+    pub devices: Devices,
     pub attachments: Vec<Streams>,
     /// Published ports that the shim serves itself; their sockets are among those to hold.
     #[serde(default)]
@@ -130,6 +133,29 @@ pub struct Launch {
     /// The files of a [`Checkpoint`] that the container goes on from, in place of its program's beginning.
     #[serde(default)]
     pub restore: Option<PathBuf>,
+}
+
+/// What is put in place in a container's root once that is all its first process sees.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Devices {
+    /// Takes the place of the runtime's `/dev`.
+    #[serde(default)]
+    pub own: Option<OwnDev>,
+    /// Devices outside of `/dev` itself.
+    #[serde(default)]
+    pub nodes: Vec<LinuxDevice>,
+    /// Whether the container's root becomes read-only after that.
+    #[serde(default)]
+    pub read_only_root: bool,
+}
+
+/// A `/dev` of the user's own.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct OwnDev {
+    /// A bind.
+    pub mount: Mount,
+    /// What the runtime has mounted in its `/dev` and belongs in this.
+    pub over: Vec<PathBuf>,
 }
 
 /// Programs of the host that are told of the container (config.md of the OCI runtime specification, "POSIX-platform

@@ -24,6 +24,7 @@ use oci_spec::runtime::{LinuxCapabilities, Spec};
 
 use super::cgroup::{self, Maker, Wanted};
 use super::confine::{Filter, as_program, confine};
+use super::devices::Prepared;
 use super::fork::fork;
 use super::hooks;
 use super::program::Program;
@@ -79,6 +80,7 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
         reporter,
         filter: Filter::read(dir).map_err(|e| runtime_error(&e))?,
         capabilities: launch.capabilities.clone(),
+        devices: Rc::new(Prepared::new(&launch.devices).map_err(|e| runtime_error(&e))?),
         home: Rc::default(),
         size: launch.console_size.filter(|_| launch.terminal),
     };
@@ -193,6 +195,7 @@ struct ContainerProgram {
     reporter: Reporter,
     filter: Option<Filter>,
     capabilities: Option<LinuxCapabilities>,
+    devices: Rc<Prepared>,
     home: Rc<RefCell<Option<String>>>,
     size: Option<Size>,
 }
@@ -219,6 +222,11 @@ impl Executor for ContainerProgram {
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let process = spec.process().as_ref().ok_or(ExecutorError::InvalidArg)?;
+        if let Err(error) = self.devices.put() {
+            self.reporter.failure(start_failure(wording(&error.to_string())));
+            // SAFETY: as below.
+            unsafe { libc::_exit(255) }
+        }
         let home = self.home.borrow();
         let program = Program::find(process, home.as_deref())
             .map_err(|error| ExecutorError::Other(error.to_string()))?;

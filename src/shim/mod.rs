@@ -16,6 +16,7 @@ mod connection;
 mod creator;
 mod criu;
 mod detach;
+mod devices;
 mod enter;
 mod exit;
 mod fork;
