@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     }
     match args.next().as_deref() {
         Some(shim::ROLE) => shim::run(&args.collect::<Vec<_>>()),
+        Some(shim::hooks::ROLE) => shim::hooks::main(),
         Some(shim::pid1::ROLE) => shim::pid1::run(&args.collect::<Vec<_>>()),
         Some(logs::compress::ROLE) => logs::compress::main(args),
         Some(logs::forward::ROLE) => logs::forward::main(args),

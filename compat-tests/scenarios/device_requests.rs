@@ -211,6 +211,52 @@ scenario!(hooks_are_called_when_the_program_runs_and_when_it_is_over, cdi(), |d|
     assert_eq!(d.sh(&format!("docker rm {id}")).ok(), id);
 });
 
+fn hooked_with(d: &Daemon, hooks: Value) -> String {
+    let devices = json!([{"name": "x", "containerEdits": {"hooks": hooks}}]);
+    let spec = json!({"cdiVersion": "0.7.0", "kind": "vendor.com/hooks", "devices": devices});
+    describe(d, "etc/cdi/hooks.json", &spec.to_string());
+    hooked(d)
+}
+
+/// A container with the device of `vendor.com/hooks` that runs for ever.
+fn hooked(d: &Daemon) -> String {
+    let devices = json!([{"Driver": "cdi", "DeviceIDs": ["vendor.com/hooks=x"]}]);
+    d.create(json!({"Image": "busybox", "Cmd": ["sleep", "1000"], "HostConfig": {"DeviceRequests": devices}}))
+}
+
+// Fails when only a shim calls them: with the shim killed they were never called.
+scenario!(hooks_for_the_end_are_called_once_when_the_shim_was_killed, cdi(), |d| {
+    let recorded = || fs::read_to_string(d.dir().join("hooks")).unwrap_or_default();
+    let kill_shim = |id: &str| d.sh(&format!("kill -9 $(pgrep -f '[s]him {id}')")).ok();
+    recording(d, &[("poststop", "true")]);
+    let id = hooked(d);
+    d.sh(&format!("docker start {id}")).ok();
+    kill_shim(&id);
+    eventually("the hook has run", || recorded() == "poststop\n");
+    eventually("the end is known", || d.inspect(&id)["State"]["ExitCode"] == json!(137));
+    // The engine need not be there, and the one that comes calls them before it starts the container again.
+    recording(d, &[("poststart", "true"), ("poststop", "cat >/dev/null; sleep 1")]);
+    d.sh(&format!("docker start {id}")).ok();
+    d.kill_9();
+    kill_shim(&id);
+    d.start_again();
+    d.sh(&format!("docker start {id} && docker rm -f {id}")).ok();
+    eventually("all have run", || recorded() == "poststart\npoststop\npoststart\npoststop\n");
+});
+
+// Fails when the start waits for fifteen seconds whatever the hooks may take: it is refused.
+scenario!(a_hook_for_the_end_that_hangs_is_ended_before_the_next_start, cdi(), |d| {
+    let hook = |timeout: Value| json!({"hookName": "poststop", "path": "/bin/sleep", "args": ["sleep", "1000"], "timeout": timeout});
+    let id = hooked_with(d, json!([hook(json!(8)), hook(json!(null))]));
+    d.sh(&format!("docker start {id} && docker kill {id}")).ok();
+    eventually("it is over", || d.inspect(&id)["State"]["Running"] == json!(false));
+    let begin = std::time::Instant::now();
+    d.sh(&format!("docker start {id}")).ok();
+    let waited = begin.elapsed().as_secs();
+    assert!((15..30).contains(&waited), "{waited}");
+    d.sh(&format!("docker rm -f {id}")).ok();
+});
+
 scenario!(no_gpu_is_told_when_the_container_starts, |d| {
     let failed = d.sh("docker run --gpus all --name box busybox true");
     failed.fails(125, "could not select device driver \"\" with capabilities: [[gpu]]");

@@ -114,8 +114,16 @@ pub(super) fn lost() -> ExitRecord {
     }
 }
 
-/// Ends the processes of a container whose shim was killed, and removes their cgroup: nobody else will.
+/// Ends the processes of a container whose shim was killed, removes their cgroup and has its hooks called: nobody else
+/// will.
 pub(super) async fn end_remains(parts: &Parts, record: &Record) {
+    end_processes(parts, record).await;
+    if let Err(error) = parts.launcher.say_farewell(&parts.paths.run(&record.id)) {
+        tracing::warn!(container = %record.id, %error, "no poststop hook is run");
+    }
+}
+
+async fn end_processes(parts: &Parts, record: &Record) {
     let path = request::cgroup_path(parts, record);
     // Without a path there is no group, and an empty one would mean the host's.
     if path.as_os_str().is_empty() {

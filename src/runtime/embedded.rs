@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Hook, LinuxCapabilities, LinuxResources, LinuxSeccomp, Spec};
 
 use super::devices::{self, describe as mount};
 use super::protocol::{Devices, Hooks};
@@ -25,6 +25,8 @@ pub(super) struct Taken {
     pub capabilities: Option<LinuxCapabilities>,
     pub resources: Option<LinuxResources>,
     pub hooks: Hooks,
+    /// Hooks for the end.
+    pub poststop: Vec<Hook>,
     pub devices: Devices,
 }
 
@@ -41,11 +43,12 @@ fn adapt_to(spec: &mut Spec, hierarchies: &[PathBuf]) -> Taken {
         capabilities: None,
         resources: None,
         hooks: Hooks::default(),
+        poststop: Vec::new(),
         devices: devices::take(spec),
     };
     if let Some(hooks) = spec.hooks() {
         taken.hooks.poststart = hooks.poststart().clone().unwrap_or_default();
-        taken.hooks.poststop = hooks.poststop().clone().unwrap_or_default();
+        taken.poststop = hooks.poststop().clone().unwrap_or_default();
         taken.hooks.annotations = spec.annotations().clone().unwrap_or_default();
     }
     if let Some(process) = spec.process_mut() {

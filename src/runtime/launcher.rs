@@ -4,7 +4,7 @@
 //! holds an exit record, the container is over and nobody has said yet that this is known.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,10 +12,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use oci_spec::runtime::{LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, Spec};
+use oci_spec::runtime::{
+    Hook, LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, Spec,
+};
 use tokio::sync::watch;
 
 use super::anticipate::Anticipation;
@@ -24,7 +27,8 @@ use super::embedded::{self, Taken};
 use super::error::{LaunchError, ShimError, StartFailure};
 use super::filter::Filters;
 use super::protocol::{
-    Command, Devices, EXIT_FILE, ExitRecord, Hooks, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET, Status,
+    Command, Devices, EXIT_FILE, ExitRecord, Farewell, Hooks, Launch, Reply, Runtime, SECCOMP_FILE, SOCKET,
+    Status,
 };
 use super::spec::LaunchSpec;
 use crate::base::durable;
@@ -47,7 +51,15 @@ pub struct Launcher {
     filters: Arc<Filters>,
     anticipation: Anticipation,
     /// The ends of the shims that this process is connected to, by their directories.
-    shims: Mutex<HashMap<PathBuf, watch::Receiver<()>>>,
+    shims: Mutex<HashMap<PathBuf, Ending>>,
+}
+
+/// The end of a shim, or of what calls hooks in its place.
+#[derive(Debug)]
+struct Ending {
+    end: watch::Receiver<()>,
+    /// How long it may take once the container is over.
+    patience: Duration,
 }
 
 /// What became of a container that had a shim.
@@ -105,7 +117,7 @@ impl Launcher {
         self.anticipate();
         self.predecessor_gone(&spec.dir).await?;
         let confinement = self.confinement(&mut spec).await?;
-        let (pid, socket) = self.spawn(&mut spec, confinement.filter.as_deref())?;
+        let (pid, socket) = self.spawn(&mut spec, &confinement)?;
         let Connected { shim, events, status, end } =
             client::connect(socket, Some(pid)).map_err(ShimError::Io)?;
         self.remember(&spec.dir, end);
@@ -158,9 +170,10 @@ impl Launcher {
         if spec.runtime != Runtime::Embedded {
             return Ok(Confinement::default());
         }
-        let Taken { seccomp, capabilities, resources, hooks, devices } = embedded::adapt(&mut spec.spec);
+        let Taken { seccomp, capabilities, resources, hooks, poststop, devices } =
+            embedded::adapt(&mut spec.spec);
         let Some(profile) = seccomp else {
-            return Ok(Confinement { filter: None, capabilities, resources, hooks, devices });
+            return Ok(Confinement { filter: None, capabilities, resources, hooks, poststop, devices });
         };
         let filters = self.filters.clone();
         let compiled = tokio::task::spawn_blocking(move || filters.program(&profile)).await;
@@ -172,23 +185,46 @@ impl Launcher {
         };
         let compiled = compiled.map_err(|error| failed(error.to_string()))?;
         let filter = compiled.map_err(|error| failed(error.to_string()))?;
-        Ok(Confinement { filter: Some(filter), capabilities, resources, hooks, devices })
+        Ok(Confinement { filter: Some(filter), capabilities, resources, hooks, poststop, devices })
     }
 
     /// Waits until the shim of the container's last run has cleaned up: it had the same directory and cgroup.
     async fn predecessor_gone(&self, dir: &Path) -> Result<(), LaunchError> {
         let end = self.shims.lock().unwrap_or_else(PoisonError::into_inner).remove(dir);
-        let Some(mut end) = end else { return Ok(()) };
-        match tokio::time::timeout(END_DEADLINE, end.changed()).await {
+        let Some(Ending { mut end, patience }) = end else { return Ok(()) };
+        match tokio::time::timeout(patience, end.changed()).await {
             Ok(_) => Ok(()),
             Err(_) => Err(ShimError::Io(io::ErrorKind::TimedOut.into()).into()),
         }
     }
 
     fn remember(&self, dir: &Path, end: watch::Receiver<()>) {
+        let patience = END_DEADLINE.saturating_add(Farewell::time(dir));
+        self.wait_before_the_next(dir, Ending { end, patience });
+    }
+
+    fn wait_before_the_next(&self, dir: &Path, ending: Ending) {
         let mut shims = self.shims.lock().unwrap_or_else(PoisonError::into_inner);
-        shims.retain(|_, end| end.has_changed().is_ok());
-        shims.insert(dir.to_owned(), end);
+        shims.retain(|_, ending| ending.end.has_changed().is_ok());
+        shims.insert(dir.to_owned(), ending);
+    }
+
+    /// Calls the hooks for the end of a container whose shim was killed, if that has not; its next launch waits.
+    pub fn say_farewell(&self, dir: &Path) -> io::Result<()> {
+        let patience = END_DEADLINE.saturating_add(Farewell::time(dir));
+        let Some(farewell) = Farewell::claim(dir)? else { return Ok(()) };
+        let path = self.program()?.path();
+        let mut command = std::process::Command::new(OsStr::from_bytes(path.to_bytes()));
+        let mut calling = command.arg(Farewell::ROLE).stdin(farewell).stdout(Stdio::null()).spawn()?;
+        let (alive, end) = watch::channel(());
+        self.wait_before_the_next(dir, Ending { end, patience });
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = calling.wait() {
+                tracing::warn!(%error, "hooks are no longer watched");
+            }
+            drop(alive);
+        });
+        Ok(())
     }
 
     fn program(&self) -> io::Result<&SealedProgram> {
@@ -200,7 +236,11 @@ impl Launcher {
     }
 
     /// Writes the bundle and starts a shim in it; returns its process id and a connection. The writes go to a tmpfs.
-    fn spawn(&self, spec: &mut LaunchSpec, filter: Option<&[u8]>) -> Result<(i32, UnixStream), LaunchError> {
+    fn spawn(
+        &self,
+        spec: &mut LaunchSpec,
+        confinement: &Confinement,
+    ) -> Result<(i32, UnixStream), LaunchError> {
         let dir = spec.dir.as_path();
         let at = |path: &Path| {
             let path = path.to_owned();
@@ -213,10 +253,17 @@ impl Launcher {
         let config = dir.join("config.json");
         let json = serde_json::to_vec(&spec.spec)?;
         durable::write_state(&config, &json).map_err(at(&config))?;
-        if let Some(filter) = filter {
+        if let Some(filter) = confinement.filter.as_deref() {
             let path = dir.join(SECCOMP_FILE);
             durable::write_state(&path, filter).map_err(at(&path))?;
         }
+        let farewell = Farewell {
+            id: spec.id.clone(),
+            dir: dir.to_owned(),
+            hooks: confinement.poststop.clone(),
+            annotations: confinement.hooks.annotations.clone(),
+        };
+        farewell.leave().map_err(at(dir))?;
         let listener = socket_at::bind(dir, SOCKET).map_err(at(dir))?;
         let errors = open_log(dir).map_err(at(dir))?;
         let (ours, theirs) = UnixStream::pair().map_err(LaunchError::Spawn)?;
@@ -285,6 +332,7 @@ struct Confinement {
     capabilities: Option<LinuxCapabilities>,
     resources: Option<LinuxResources>,
     hooks: Hooks,
+    poststop: Vec<Hook>,
     devices: Devices,
 }
 

@@ -12,6 +12,7 @@ mod client;
 mod devices;
 mod embedded;
 mod error;
+mod farewell;
 mod filter;
 mod launcher;
 pub mod protocol;

@@ -17,6 +17,8 @@ use crate::base::time::Timestamp;
 use crate::logs::losses::Place;
 use crate::logs::options::LogTarget;
 
+pub use super::farewell::Farewell;
+
 /// The protocol's version, told in [`Status`]. Raised when a daemon must know what a shim can do.
 pub const VERSION: u32 = 1;
 /// Name of the shim's socket in the container's directory.
@@ -158,14 +160,12 @@ pub struct OwnDev {
     pub over: Vec<PathBuf>,
 }
 
-/// Programs of the host that are told of the container (config.md of the OCI runtime specification, "POSIX-platform
+/// Programs of the host that are told of the container's start (config.md of the OCI runtime specification, "POSIX-platform
 /// Hooks").
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 pub struct Hooks {
     #[serde(default)]
     pub poststart: Vec<Hook>,
-    #[serde(default)]
-    pub poststop: Vec<Hook>,
     /// The container's, which they are told.
     #[serde(default)]
     pub annotations: HashMap<String, String>,

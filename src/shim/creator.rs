@@ -68,6 +68,8 @@ pub fn helper(
 }
 
 fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Result<(), String> {
+    // A shim that was killed has left its container's.
+    forget(dir);
     let state = dir.join(STATE);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(|e| runtime_error(&e))?;
     make_group(launch)?;

@@ -140,12 +140,14 @@ impl Shim {
         if self.exit.is_none() {
             return Err(Failure::System("the container has not exited".to_owned()));
         }
+        // The daemon may remove the directory as soon as it is answered.
+        self.farewell = hooks::claim(&self.dir);
         self.over = true;
         Ok(Reply::Done)
     }
 
-    /// Removes what there is of a container that is over. Its next start waits for the end of this process, which may
-    /// only wait for clients from here on.
+    /// Removes what there is of a container that is over. Its next start waits for that, and for the hooks for the end;
+    /// this process may wait for clients then.
     fn clean_up(&mut self) {
         self.listener = None;
         if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir))
@@ -156,11 +158,16 @@ impl Shim {
         self.remove_cgroup();
         self.tell_end();
         self.remove_dir();
-        let all: Vec<_> = self.connections.keys().copied().collect();
-        for id in all {
-            if let Some(connection) = self.connections.remove(&id) {
-                connection.close(&self.poller);
-            }
+        self.let_daemons_go();
+    }
+
+    /// Ends the connections, for which the next start waits, unless hooks are still to end.
+    pub(super) fn let_daemons_go(&mut self) {
+        if self.listener.is_some() || self.telling_end.is_some() {
+            return;
+        }
+        for connection in std::mem::take(&mut self.connections).into_values() {
+            connection.close(&self.poller);
         }
     }
 
@@ -193,7 +200,8 @@ impl Shim {
 
     /// The container is no more: its hooks may clean up after it.
     fn tell_end(&mut self) {
-        self.telling_end = self.launch.as_ref().and_then(|launch| hooks::over(&self.dir, launch));
+        let farewell = self.farewell.take().or_else(|| hooks::claim(&self.dir));
+        self.telling_end = farewell.and_then(|farewell| hooks::over(&farewell));
     }
 
     fn remove_cgroup(&mut self) {

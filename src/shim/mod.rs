@@ -20,7 +20,7 @@ mod devices;
 mod enter;
 mod exit;
 mod fork;
-mod hooks;
+pub mod hooks;
 mod input;
 mod launch;
 mod log;
@@ -51,7 +51,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use crate::base::id::ContainerId;
 use crate::base::sys::cgroup::Cgroup;
 use crate::logs::Stream;
-use crate::runtime::protocol::{Event, ExecStatus, ExitRecord, Launch, Message, Status, VERSION};
+use crate::runtime::protocol::{Event, ExecStatus, ExitRecord, Farewell, Launch, Message, Status, VERSION};
 use connection::Connection;
 use log::Log;
 use poll::{INIT, Key, Poller, Token};
@@ -118,6 +118,8 @@ struct Shim {
     exit: Option<ExitRecord>,
     /// Exits of execs that no daemon was told.
     untold: Vec<ExecStatus>,
+    /// What others are to be told of the container's end.
+    farewell: Option<Farewell>,
     /// The helper that tells others of the container's end.
     telling_end: Option<i32>,
     /// When to give back the memory that starting processes took, and when the last one was started.
@@ -168,6 +170,7 @@ impl Shim {
             oom: oom::Oom::default(),
             exit: None,
             untold: Vec::new(),
+            farewell: None,
             telling_end: None,
             trim_at: None,
             last_start: None,
@@ -255,6 +258,7 @@ impl Shim {
     fn ended(&mut self, pid: i32, end: End) {
         if self.telling_end == Some(pid) {
             self.telling_end = None;
+            self.let_daemons_go();
             return;
         }
         let known =
