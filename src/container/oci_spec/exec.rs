@@ -3,7 +3,7 @@
 use ::oci_spec::runtime::Process;
 use serde_json::json;
 
-use super::{Security, SpecError, SpecInput, bounding_set, process, process_capabilities};
+use super::{Security, SpecError, SpecInput, assignments, bounding_set, process, process_capabilities};
 use crate::container::exec::ExecConfig;
 use crate::container::host_config::HostConfig;
 
@@ -33,7 +33,7 @@ fn environment(container: &serde_json::Value, config: &ExecConfig) -> Vec<String
     let inherited = container.as_array().into_iter().flatten().filter_map(|entry| entry.as_str());
     let mut all: Vec<String> =
         inherited.filter(|entry| !replaced.contains(&name(entry))).map(str::to_owned).collect();
-    all.extend(config.env.iter().filter(|entry| entry.contains('=')).cloned());
+    all.extend(assignments(&config.env));
     if config.tty && !all.iter().any(|entry| name(entry) == "TERM") {
         all.push("TERM=xterm".to_owned());
     }

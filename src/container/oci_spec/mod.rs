@@ -266,11 +266,22 @@ fn environment(input: &SpecInput<'_>) -> Vec<String> {
     // An entry without `=` removes the variable of that name, as dockerd has it.
     let removed = |key: &str| own.iter().any(|entry| entry == key);
     all.retain(|entry| !given(entry.split('=').next().unwrap_or_default()));
-    all.extend(own.iter().filter(|entry| entry.contains('=')).cloned());
+    all.extend(assignments(&own));
     if !given("HOME") && !removed("HOME") {
         all.push(format!("HOME={}", input.user.home));
     }
     all
+}
+
+/// The entries that give a variable a value. `--env-file` and then `-e` may both give one: the last counts, while
+/// getenv(3) would find the first.
+fn assignments(entries: &[String]) -> Vec<String> {
+    let name = |entry: &String| entry.split_once('=').map(|(name, _)| name.to_owned());
+    let last: BTreeMap<_, _> =
+        entries.iter().enumerate().filter_map(|(at, entry)| Some((name(entry)?, at))).collect();
+    let counts = |at: usize, entry: &String| name(entry).is_some_and(|name| last.get(&name) == Some(&at));
+    let given = entries.iter().enumerate().filter(|(at, entry)| counts(*at, entry));
+    given.map(|(_, entry)| entry.clone()).collect()
 }
 
 fn rlimits(input: &SpecInput<'_>) -> Vec<Value> {

@@ -206,6 +206,12 @@ fn the_environment_has_the_defaults_that_it_does_not_set() {
         environment(json!({ "Hostname": "web", "Env": ["PATH=/bin", "HOME=/x"] })),
         json!(["HOSTNAME=web", "PATH=/bin", "HOME=/x"])
     );
+    assert_eq!(
+        environment(
+            json!({ "Hostname": "web", "Env": ["A=1", "PATH=/bin", "A=2", "HOME=/x", "B=A=", "A=3="] })
+        ),
+        json!(["HOSTNAME=web", "PATH=/bin", "HOME=/x", "B=A=", "A=3="])
+    );
 }
 
 #[test]
