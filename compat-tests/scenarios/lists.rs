@@ -133,3 +133,14 @@ scenario!(a_list_is_never_older_than_the_last_change, |d| {
     d.delete(&format!("/containers/{id}?force=1")).expect(204);
     assert_eq!(d.get("/v1.41/containers/json?all=1").expect(200).json(), json!([]));
 });
+
+scenario!(a_filter_may_be_typed_as_it_is, |d| {
+    d.sh("docker create --name fresh busybox; docker run --name over busybox true").ok();
+    let socket = d.engine_socket().display().to_string();
+    let query = "all=1&filters={\"status\":[\"exited\"],\"name\":[\"over\"]}";
+    let list =
+        d.sh(&format!("curl -gsf --unix-socket {socket} 'http://x/v1.41/containers/json?{query}'")).ok();
+    let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+    assert_eq!(list.as_array().unwrap().len(), 1, "{list}");
+    assert_eq!(list[0]["Names"], json!(["/over"]));
+});

@@ -20,6 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::api::Api;
 use crate::api::hijack::{ClientIo, Connection, Taken};
+use crate::api::request_line::Escaped;
 use crate::base::sys::socket;
 
 /// How long a client may take from connecting, or from its last response, to the end of a request's headers; dockerd's
@@ -53,7 +54,7 @@ pub async fn serve(
 
 /// A connection and the ways in which it ends.
 struct Driven<S: HttpService<Incoming>> {
-    http: Option<http1::Connection<TokioIo<ClientIo>, S>>,
+    http: Option<http1::Connection<TokioIo<Escaped<ClientIo>>, S>>,
     asked: mpsc::Receiver<oneshot::Sender<Taken>>,
     hung_up: Pin<Box<dyn Future<Output = ()> + Send>>,
 }
@@ -69,7 +70,7 @@ where
         // Names as dockerd writes them: people grep for them.
         builder.title_case_headers(true).half_close(unix.is_some());
         builder.timer(TokioTimer::new()).header_read_timeout(HEADER_PATIENCE);
-        let http = builder.serve_connection(TokioIo::new(io), service);
+        let http = builder.serve_connection(TokioIo::new(Escaped::new(io)), service);
         Self { http: Some(http), asked, hung_up: Box::pin(hang_up(unix)) }
     }
 
@@ -96,8 +97,13 @@ where
     fn hand_over(&mut self, asker: oneshot::Sender<Taken>) {
         if let Some(http) = self.http.take() {
             let parts = http.into_parts();
+            let (io, unread) = parts.io.into_inner().into_parts();
+            let beyond = match unread.is_empty() {
+                true => parts.read_buf,
+                false => [parts.read_buf, unread].concat().into(),
+            };
             // An asker that is gone needs nothing; the socket closes.
-            let _ = asker.send((parts.io.into_inner(), parts.read_buf));
+            let _ = asker.send((io, beyond));
         }
     }
 }

@@ -41,6 +41,7 @@ pub mod hijack;
 mod leftover;
 pub mod lifetime;
 pub mod moment;
+mod request_line;
 pub mod respond;
 pub mod routing;
 pub mod spec;
