@@ -108,3 +108,32 @@ scenario!(detach_keys_leave_an_exec_running, Setup::new().slipway_only(), |d| {
         d.sh(events).ok() == "exec_detach"
     });
 });
+
+// dockerd 20.10 gives 126 where its successors give 127.
+scenario!(what_keeps_an_exec_from_running_is_told_as_it_is, Setup::new().slipway_only(), |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let unknown = d.sh("docker exec -u nosuch box true");
+    assert_eq!(
+        (unknown.code, unknown.stdout.trim()),
+        (126, "unable to find user nosuch: no matching entries in passwd file")
+    );
+    let text = "OCI runtime exec failed: exec failed: unable to start container process: exec: \"nosuch\": \
+                executable file not found in $PATH: unknown";
+    let detached = d.sh("docker exec -d box nosuch");
+    assert_eq!(detached.stderr.trim(), format!("Error response from daemon: {text}"));
+    let body = json!({"Image": "busybox", "Cmd": ["sleep", "1000"],
+                      "Healthcheck": {"Test": ["CMD", "nosuch"], "Interval": 100_000_000}});
+    let probed = d.create(body);
+    d.sh(&format!("docker start {probed}")).ok();
+    let last = "{{with index .State.Health.Log 0}}{{.Output}}{{end}}";
+    let look = format!("until docker inspect -f '{last}' {probed} 2>/dev/null | grep .; do sleep 0.1; done");
+    assert_eq!(d.sh(&look).ok(), text);
+});
+
+scenario!(an_exec_shows_its_detach_keys, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let body = json!({"Cmd": ["true"], "DetachKeys": "ctrl-x,y"});
+    let exec = d.post("/containers/box/exec", &body).expect(201).json()["Id"].clone();
+    let shown = d.get(&format!("/exec/{}/json", exec.as_str().unwrap())).expect(200).json();
+    assert_eq!(shown["DetachKeys"], json!("GHk="));
+});

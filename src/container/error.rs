@@ -4,6 +4,7 @@ use std::io;
 
 use super::state::Refusal;
 use crate::base::id::ContainerId;
+use crate::runtime::ShimError;
 
 /// A failed look-up of a container by id, name or id prefix.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,8 +59,8 @@ pub enum ContainerError {
     InvalidSignal(String),
     #[error("container {id}: {doing}: {source}")]
     Io { id: ContainerId, doing: &'static str, source: io::Error },
-    #[error("container {id}: {source}")]
-    Shim { id: ContainerId, source: crate::runtime::ShimError },
+    #[error("{}", of_shim(id, source))]
+    Shim { id: ContainerId, source: ShimError },
     /// Its owner is gone because the container was removed meanwhile or the daemon is ending.
     #[error("No such container: {0}")]
     Gone(ContainerId),
@@ -91,6 +92,14 @@ impl ContainerError {
             Refusal::AlreadyRemoving => format!("removal of container {id} is already in progress"),
         };
         Self::Refused(text, refusal)
+    }
+}
+
+/// What the runtime says of a program is told as it is: clients know it by how it begins.
+fn of_shim(id: &ContainerId, source: &ShimError) -> String {
+    match source {
+        ShimError::Start { .. } => source.to_string(),
+        _ => format!("container {id}: {source}"),
     }
 }
 

@@ -170,7 +170,8 @@ fn report(parts: &Parts, now: &Published, action: &str, exec: &Exec) {
 fn exit_code(error: &ContainerError) -> i32 {
     match error {
         ContainerError::Shim { source: ShimError::Start { kind, .. }, .. } => kind.exit_code(),
-        _ => StartFailure::System.exit_code(),
+        // As dockerd has it for whatever keeps an exec from being tried.
+        _ => StartFailure::CommandNotExecutable.exit_code(),
     }
 }
 

@@ -3,6 +3,8 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::StatusCode;
 use serde::Deserialize;
 use serde_json::json;
@@ -98,7 +100,7 @@ async fn tell(client: OwnedFd, framing: Framing, error: &ContainerError) {
     if matches!(error, ContainerError::Shim { source: ShimError::Start { .. }, .. }) {
         return;
     }
-    let text = format!("OCI runtime exec failed: {error}\r\n");
+    let text = format!("{error}\r\n");
     let mut bytes = Vec::new();
     match framing {
         Framing::Multiplexed => frame::append(&mut bytes, Channel::Stdout, text.as_bytes()),
@@ -136,6 +138,11 @@ pub async fn inspect(call: Call<params::ExecInspect>) -> Outcome {
     };
     let (entrypoint, arguments) =
         config.cmd.split_first().map_or(("", &[][..]), |(first, rest)| (first, rest));
+    // As bytes, which Go writes so.
+    let keys = match config.detach_keys.as_str() {
+        "" => String::new(),
+        text => STANDARD.encode(detach_keys::parse(Some(text))?),
+    };
     let mut process = json!({
         "tty": config.tty,
         "entrypoint": entrypoint,
@@ -155,7 +162,7 @@ pub async fn inspect(call: Call<params::ExecInspect>) -> Outcome {
         "OpenStderr": config.attach_stderr,
         "CanRemove": false,
         "ContainerID": exec.container,
-        "DetachKeys": "",
+        "DetachKeys": keys,
         "Pid": pid,
     });
     Ok(respond::json(StatusCode::OK, &reply))

@@ -27,7 +27,7 @@ pub(super) type Prepared = Arc<OnceLock<Process>>;
 enum ProbeError {
     #[error(transparent)]
     Exec(#[from] ExecError),
-    #[error("OCI runtime exec failed: {0}")]
+    #[error(transparent)]
     Start(#[from] ContainerError),
 }
 
