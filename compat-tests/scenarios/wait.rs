@@ -51,3 +51,14 @@ scenario!(several_wait_at_once, |d| {
     d.sh("docker exec box touch /go").ok();
     assert!(waiters.into_iter().all(|waiter| code(waiter) == json!(2)));
 });
+
+scenario!(waiting_for_what_could_not_start_tells_why, |d| {
+    d.sh("docker create --name box busybox nosuch; docker start box").code(1);
+    let told = d.post("/v1.41/containers/box/wait", &Value::Null).expect(200).json();
+    assert_eq!(told["StatusCode"], json!(127));
+    let why = told["Error"]["Message"].as_str().unwrap();
+    assert!(why.contains("executable file not found in $PATH"), "{why}");
+    d.sh("docker run --name good busybox true").ok();
+    let told = d.post("/containers/good/wait", &Value::Null).expect(200).json();
+    assert!(told["Error"].is_null(), "{told}");
+});

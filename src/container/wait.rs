@@ -23,7 +23,7 @@ pub enum WaitCondition {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WaitResult {
     pub exit_code: i32,
-    /// Why the removal failed.
+    /// Why the removal failed, or the last start of a container that is not running.
     pub error: Option<String>,
 }
 
@@ -69,7 +69,9 @@ impl Waiter {
                     || matches!(now.state.phase, Phase::Created | Phase::Exited | Phase::Dead)
             }
         };
-        done.then(|| ended(now, None))
+        // Whoever waits for an end or a removal to come learns of a failed start from the start.
+        let failed_start = (self.condition == WaitCondition::NotRunning).then(|| now.state.error.clone());
+        done.then(|| ended(now, failed_start.filter(|error| !error.is_empty())))
     }
 }
 
