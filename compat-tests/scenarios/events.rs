@@ -94,3 +94,8 @@ scenario!(events_arrive_while_they_happen, |d| {
     let first: Value = serde_json::from_str(output.lines().next().unwrap()).unwrap();
     assert_eq!(first["Type"], "container");
 });
+
+scenario!(looking_at_processes_is_an_event, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000; docker top box").ok();
+    assert_eq!(past(d, "--filter event=top"), ["container top"]);
+});

@@ -6,6 +6,7 @@ use std::process::Command;
 use super::error::{ContainerError, StartFailure};
 use super::handle::Handle;
 use super::parts::Parts;
+use super::report::Reporter;
 use super::request;
 use super::state::Refusal;
 use crate::base::sys::cgroup::Cgroup;
@@ -39,8 +40,9 @@ impl Handle {
             }
             select(&String::from_utf8_lossy(&ps.stdout), &pids)
         });
-        let done = table.await.map_err(|error| bad(error.to_string()))?;
-        done.map_err(bad)
+        let done = table.await.map_err(|error| bad(error.to_string()))?.map_err(bad)?;
+        Reporter { events: &parts.events, record: &now.record }.plain("top");
+        Ok(done)
     }
 }
 
