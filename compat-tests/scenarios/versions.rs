@@ -78,5 +78,8 @@ scenario!(fields_that_newer_versions_dropped_are_kept, Setup::new().slipway_only
             shown["NetworkSettings"]["IPAddress"].as_str().is_some_and(|address| address.starts_with("172.")),
             "{version}"
         );
+        // Compose 1 cannot recreate a container without it.
+        let image = d.get(&format!("/v{version}/images/busybox/json")).expect(200).json();
+        assert!(image["ContainerConfig"].is_object(), "{version}: {image}");
     }
 });

@@ -164,8 +164,6 @@ features! {
     RuntimeStatus = 44,
     /// An unknown creation time of an image is left out; before it is the year 1.
     ImageCreatedOmitted = 44,
-    /// Images have no `Container` and `ContainerConfig`.
-    NoImageContainerConfig = 45,
     /// Volumes may be mounted by a part of them.
     VolumeSubpath = 45,
     /// `Aliases` in inspect are the user's only, without short id and host name.

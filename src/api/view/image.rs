@@ -173,10 +173,9 @@ pub fn inspect(state: &State, image: &Image, version: ApiVersion, manifests: boo
     if !version.has(Feature::NoVirtualSize) {
         reply["VirtualSize"] = json!(size);
     }
-    if !version.has(Feature::NoImageContainerConfig) {
-        reply["Container"] = json!("");
-        reply["ContainerConfig"] = json!(run_config(&RunConfig::default(), version));
-    }
+    // Gone since 1.45, but Compose 1 speaks the newest version and cannot recreate a container without it.
+    reply["Container"] = json!("");
+    reply["ContainerConfig"] = json!(run_config(&RunConfig::default(), version));
     if version.has(Feature::ImageDescriptor) {
         reply["Descriptor"] = json!(target.descriptor);
         if manifests {
