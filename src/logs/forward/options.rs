@@ -112,6 +112,9 @@ pub fn read(driver: &str, options: &Options, subject: &Subject<'_>) -> Result<Fo
 fn syslog(options: &Options, tag: String) -> Result<Forward, ForwardError> {
     let to = match value(options, "syslog-address") {
         None => local_syslog(),
+        Some(address) if !address.contains("://") => {
+            return Err(AddressError::Form(address.to_owned()).into());
+        }
         Some(address) => Address::parse(address, SYSLOG_PORT)?,
     };
     let facility =
@@ -261,6 +264,11 @@ mod tests {
             ("syslog", &[("syslog-facility", "x")], "invalid syslog facility"),
             ("syslog", &[("syslog-format", "x")], "Invalid syslog format"),
             ("syslog", &[("syslog-address", "http://x")], "unsupported scheme: 'http'"),
+            (
+                "syslog",
+                &[("syslog-address", "host:514")],
+                "invalid address 'host:514': expected SCHEME://HOST:PORT or unix:///PATH",
+            ),
             ("gelf", &[], "gelf-address is a required parameter"),
             ("gelf", &[("gelf-address", "unix:///x")], "gelf: endpoint needs to be UDP or TCP"),
             (
