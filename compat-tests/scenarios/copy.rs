@@ -243,3 +243,13 @@ scenario!(archives_are_decompressed_whatever_they_are_compressed_with, |d| {
     let cut = "head -c 2000 all.tar.xz >cut && curl -s -o said -w '%{http_code}' -H Expect: --unix-socket docker.sock -T cut 'http://d/v1.41/containers/box/archive?path=/tmp'";
     assert_ne!(d.sh(cut).ok(), "200");
 });
+
+scenario!(what_never_ran_has_its_working_directory_and_what_mounts_lie_on, |d| {
+    d.sh("docker create --name box -w /app/here busybox ls && echo x >f && docker cp f box:/app/here/").ok();
+    assert_eq!(d.sh("docker start -a box").ok(), "f");
+    let listed = d.sh("docker create --name fresh busybox >/dev/null && docker export fresh | tar t").ok();
+    for name in [".dockerenv", "dev/console", "dev/shm/", "etc/hosts", "etc/mtab", "proc/", "sys/"] {
+        assert!(listed.lines().any(|line| line == name), "{name} in {listed}");
+    }
+    assert_eq!(d.sh("docker diff fresh").ok(), "");
+});

@@ -230,3 +230,22 @@ scenario!(namespaces_of_the_host_and_of_others, |d| {
     assert_eq!(d.sh("docker run --rm --network none busybox ls /sys/class/net").ok(), "lo");
     assert_eq!(d.sh("docker run --rm --uts host busybox hostname").ok(), d.sh("hostname").ok());
 });
+
+scenario!(the_last_of_two_values_of_a_variable_counts, |d| {
+    d.sh("printf 'A=file\nB=file\n' >variables").ok();
+    let seen = d.sh("docker run --rm --env-file variables -e A=own busybox env | grep -e ^A -e ^B").ok();
+    assert_eq!(seen.lines().collect::<std::collections::BTreeSet<_>>(), ["A=own", "B=file"].into());
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    assert_eq!(d.sh("docker exec --env-file variables -e A=own box env | grep ^A").ok(), "A=own");
+});
+
+scenario!(programs_can_tell_that_they_are_in_a_container, |d| {
+    let look = "test -f /.dockerenv; readlink /etc/mtab; df / | grep -c /";
+    assert_eq!(d.sh(&format!("docker run --name box busybox sh -ec '{look}'")).ok(), "/proc/mounts\n1");
+    // To whoever asks for changes it is the image's.
+    assert_eq!(d.sh("docker diff box").ok(), "");
+    d.sh("docker commit box made").ok();
+    assert_eq!(d.sh("docker history --format '{{.Size}}' made | head -n 1").ok(), "0B");
+    assert_eq!(d.sh(&format!("docker run --rm made sh -ec '{look}'")).ok(), "/proc/mounts\n1");
+    d.sh("docker run --name shy busybox rm /.dockerenv /etc/mtab").ok();
+});

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::create::clean;
 use super::error::ContainerError;
+use super::furnishing;
 use super::host_config::{Mount, MountType};
 use super::image_mounts;
 use super::oci_spec::Prepared;
@@ -33,28 +34,11 @@ pub(super) async fn prepare(parts: &Arc<Parts>, record: &Arc<Record>) -> Result<
     let mounted = tokio::task::spawn_blocking(move || {
         parts.images.unpack_chain(&record.image, &record.chain).map_err(failed)?;
         let rootfs = mount_root(&parts, &record).map_err(failed)?;
-        make_working_dir(&parts, &record, &rootfs).map_err(failed)?;
         super::shm::mount(&parts, &record).map_err(failed)?;
         Ok::<_, ContainerError>(rootfs)
     });
     let rootfs = mounted.await.map_err(|_| failed("the mount worker ended early"))??;
     Ok(Mounted { rootfs, mounts })
-}
-
-/// A working directory that the image lacks is made, inside the root whatever links the image holds.
-fn make_working_dir(parts: &Parts, record: &Record, rootfs: &Path) -> io::Result<()> {
-    let dir = record.config.working_dir.as_str();
-    if matches!(dir, "" | "/") {
-        return Ok(());
-    }
-    let root = crate::base::sys::root_fs::Root::open(rootfs)?.with_ids(&parts.config.ids);
-    match root.dir(Path::new(dir)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            root.create_dirs(Path::new(dir), 0o755).map(drop)
-        }
-        // What is no directory is the runtime's to complain about.
-        _ => Ok(()),
-    }
 }
 
 /// Mounts the root alone, for those who work on a container's files while it is not running.
@@ -88,7 +72,9 @@ fn mount_at(
 ) -> Result<(), SnapshotError> {
     let dir = parts.paths.container(&record.id);
     let options = MountOptions { durability, limit: record.size_limit };
-    parts.images.snapshots().mount(&record.chain, &Writable::of(&dir), target, options)
+    parts.images.snapshots().mount(&record.chain, &Writable::of(&dir), target, options)?;
+    let furnished = furnishing::furnish(target, &parts.config.ids, &record.config.working_dir);
+    furnished.map_err(|source| SnapshotError::Mount { target: target.to_owned(), source })
 }
 
 /// What to show at the mount at place `number` of the record.

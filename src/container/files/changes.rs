@@ -8,14 +8,10 @@ use std::sync::Arc;
 use rustix::fs::{FileType, Stat};
 
 use super::{FilesError, blocking};
+use crate::container::furnishing::is_ours;
 use crate::container::handle::Handle;
 use crate::container::parts::Parts;
 use crate::snapshot::Change;
-
-/// What a start makes in the root for its own mounts to lie on. To dockerd these are part of the image.
-const DIRECTORIES: [&[u8]; 6] = [b"dev", b"dev/pts", b"dev/shm", b"dev/mqueue", b"proc", b"sys"];
-const FILES: [&[u8]; 6] =
-    [b".dockerenv", b"dev/console", b"etc/hostname", b"etc/hosts", b"etc/resolv.conf", b"sbin/docker-init"];
 
 impl Handle {
     /// The paths that differ from the image.
@@ -23,7 +19,7 @@ impl Handle {
         let (parts, record) = (parts.clone(), self.snapshot().record.clone());
         blocking(move || {
             let upper = parts.paths.container(&record.id).join("upper");
-            Ok(parts.images.snapshots().changes(&record.chain, &upper, is_made_by_the_engine)?)
+            Ok(parts.images.snapshots().changes(&record.chain, &upper, is_ours)?)
         })
         .await
     }
@@ -31,7 +27,7 @@ impl Handle {
 
 /// Whether something in the upper directory `upper` is only that, with all that is in it.
 pub fn is_left_behind(upper: &Path, path: &[u8], stat: &Stat) -> bool {
-    if !is_made_by_the_engine(path, stat) {
+    if !is_ours(path, stat) {
         return false;
     }
     let place = upper.join(OsStr::from_bytes(path));
@@ -45,13 +41,4 @@ pub fn is_left_behind(upper: &Path, path: &[u8], stat: &Stat) -> bool {
         let handle = rustix::fs::lstat(entry.path());
         handle.is_ok_and(|stat| is_left_behind(upper, &path, &stat))
     })
-}
-
-/// Whether what a container has beyond its image is only what a mount of the engine lay on.
-fn is_made_by_the_engine(path: &[u8], stat: &Stat) -> bool {
-    match FileType::from_raw_mode(stat.st_mode) {
-        FileType::Directory => DIRECTORIES.contains(&path),
-        FileType::RegularFile => stat.st_size == 0 && FILES.contains(&path),
-        _ => false,
-    }
 }

@@ -1,0 +1,153 @@
+//! What every container's root has though no image brings it: `/.dockerenv`, by which programs tell that they are in
+//! a container, `/etc/mtab`, the working directory, and what the engine's own mounts lie on. To dockerd the most of
+//! it is a layer between the image and the container: it is no change of the container's, and in no image made of it.
+//!
+//! Made when the root is first mounted, by a start or by a copy; never outside the root, whatever links it holds.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+
+use crate::base::id_map::IdMaps;
+use crate::base::sys::root_fs::Root;
+
+/// Made last: where it is, the rest was made.
+const MARK: &str = ".dockerenv";
+const DIRECTORIES: [&str; 4] = ["dev/pts", "dev/shm", "proc", "sys"];
+const FILES: [&str; 5] = ["dev/console", "etc/hostname", "etc/hosts", "etc/resolv.conf", MARK];
+const MTAB: &str = "etc/mtab";
+const MTAB_TARGET: &str = "/proc/mounts";
+
+/// What a start makes besides: some containers need it.
+const LATER_DIRECTORIES: [&str; 2] = ["dev", "dev/mqueue"];
+const LATER_FILES: [&str; 1] = ["sbin/docker-init"];
+
+/// Furnishes the root that is mounted at `rootfs`; `working_dir` is the container's.
+pub(super) fn furnish(rootfs: &Path, ids: &IdMaps, working_dir: &str) -> io::Result<()> {
+    let root = Root::open(rootfs)?.with_ids(ids);
+    if !exists(&root, MARK)? {
+        make_all(&root)?;
+    }
+    if matches!(working_dir, "" | "/") {
+        return Ok(());
+    }
+    match root.dir(Path::new(working_dir)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            root.create_dirs(Path::new(working_dir), 0o755).map(drop)
+        }
+        // What is no directory is the runtime's to complain about.
+        _ => Ok(()),
+    }
+}
+
+fn make_all(root: &Root) -> io::Result<()> {
+    for dir in DIRECTORIES {
+        passable(root.create_dirs(Path::new(dir), 0o755).map(drop))?;
+    }
+    passable(make(root, MTAB, |dir, name| rustix::fs::symlinkat(MTAB_TARGET, dir, name)))?;
+    for file in FILES {
+        let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC;
+        passable(make(root, file, |dir, name| {
+            rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o755)).map(drop)
+        }))?;
+    }
+    Ok(())
+}
+
+/// Makes one entry and gives it to whom the root belongs.
+fn make(
+    root: &Root,
+    path: &str,
+    call: impl FnOnce(&std::os::fd::OwnedFd, &OsStr) -> rustix::io::Result<()>,
+) -> io::Result<()> {
+    let path = Path::new(path);
+    let dir = root.create_dirs(path.parent().unwrap_or(Path::new("")), 0o755)?;
+    let Some(name) = path.file_name() else { return Ok(()) };
+    call(&dir, name)?;
+    root.give(&dir, name)
+}
+
+/// An image may have something else in these places; what cannot do without them says so when it starts.
+fn passable(made: io::Result<()>) -> io::Result<()> {
+    match made {
+        Err(error)
+            if matches!(
+                error.raw_os_error(),
+                Some(libc::EEXIST | libc::ENOTDIR | libc::ELOOP | libc::ENOENT)
+            ) =>
+        {
+            Ok(())
+        }
+        made => made,
+    }
+}
+
+fn exists(root: &Root, name: &str) -> io::Result<bool> {
+    match rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(_) => Ok(true),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether what a container has beyond its image is only this. `path` is without its first slash.
+pub(super) fn is_ours(path: &[u8], stat: &Stat) -> bool {
+    let among = |names: &[&str]| names.iter().any(|name| name.as_bytes() == path);
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => among(&DIRECTORIES) || among(&LATER_DIRECTORIES),
+        FileType::RegularFile => stat.st_size == 0 && (among(&FILES) || among(&LATER_FILES)),
+        FileType::Symlink => stat.st_size == MTAB_TARGET.len() as i64 && among(&[MTAB]),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    fn furnished(prepare: impl FnOnce(&Path)) -> tempfile::TempDir {
+        let top = tempfile::tempdir().unwrap();
+        let root = top.path().join("root");
+        fs::create_dir(&root).unwrap();
+        prepare(&root);
+        furnish(&root, &IdMaps::default(), "/app/x").unwrap();
+        top
+    }
+
+    #[test]
+    fn an_empty_root_gets_it_all() {
+        let top = furnished(|_| ());
+        for path in DIRECTORIES.iter().chain(&FILES).chain(&["app/x"]) {
+            assert!(top.path().join("root").join(path).exists(), "{path}");
+        }
+        assert_eq!(fs::read_link(top.path().join("root/etc/mtab")).unwrap(), Path::new("/proc/mounts"));
+    }
+
+    #[test]
+    fn what_an_image_has_in_its_place_stays_and_links_lead_nowhere_outside() {
+        let top = furnished(|root| {
+            symlink("../..", root.join("dev")).unwrap();
+            symlink("/nowhere", root.join("proc")).unwrap();
+            fs::write(root.join("etc"), "no directory").unwrap();
+        });
+        let outside: Vec<_> =
+            fs::read_dir(top.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(outside, ["root"]);
+        assert_eq!(fs::read(top.path().join("root/etc")).unwrap(), b"no directory");
+        assert!(top.path().join("root/.dockerenv").exists());
+    }
+
+    #[test]
+    fn what_a_user_takes_away_later_stays_away() {
+        let top = furnished(|_| ());
+        let root = top.path().join("root");
+        fs::remove_file(root.join("etc/mtab")).unwrap();
+        furnish(&root, &IdMaps::default(), "").unwrap();
+        assert!(fs::symlink_metadata(root.join("etc/mtab")).is_err());
+    }
+}
