@@ -249,3 +249,31 @@ scenario!(programs_can_tell_that_they_are_in_a_container, |d| {
     assert_eq!(d.sh(&format!("docker run --rm made sh -ec '{look}'")).ok(), "/proc/mounts\n1");
     d.sh("docker run --name shy busybox rm /.dockerenv /etc/mtab").ok();
 });
+
+scenario!(a_namespace_is_shared_with_a_container_whatever_it_is_called_later, |d| {
+    let owner = d.sh("docker run -d --name one --ipc shareable busybox sleep 1000").ok();
+    d.sh("docker run -d --name two --network container:one --pid container:one --ipc container:one busybox sleep 1000").ok();
+    let modes = "{{.HostConfig.NetworkMode}} {{.HostConfig.PidMode}} {{.HostConfig.IpcMode}}";
+    let modes = d.sh(&format!("docker inspect -f '{modes}' two")).ok();
+    assert_eq!(modes, format!("container:{owner} container:{owner} container:{owner}"));
+    d.sh("docker rename one other && docker run -d --name one busybox sleep 1000").ok();
+    d.sh("docker restart -t 0 two").ok();
+    let namespaces = |name: &str| {
+        d.sh(&format!(
+            "docker exec {name} sh -c 'for kind in net pid ipc; do readlink /proc/self/ns/$kind; done'"
+        ))
+        .ok()
+    };
+    assert_eq!(namespaces("two"), namespaces("other"));
+    // Not as something missing: docker(1) would pull the image.
+    for flag in ["--pid", "--ipc"] {
+        let refused = d.sh(&format!("docker run --name three {flag} container:nosuch busybox true"));
+        assert_eq!(refused.code, 125);
+        assert!(
+            refused.stderr.contains("Error response from daemon: No such container: nosuch"),
+            "{refused}"
+        );
+        assert!(!refused.stderr.contains("Unable to find image"), "{refused}");
+        d.sh("docker inspect three").code(1);
+    }
+});

@@ -25,6 +25,7 @@ mod mounts;
 pub mod names;
 pub mod oci_spec;
 mod owner;
+pub mod partners;
 pub mod parts;
 mod processes;
 pub mod published;

@@ -10,7 +10,7 @@ use crate::container::create::{self, Checked, CreateBody, CreateDefaults, Invali
 use crate::container::error::NameError;
 use crate::container::links::{self, Link};
 use crate::container::record::MountPoint;
-use crate::container::{self, Record, names};
+use crate::container::{self, Record, names, partners};
 use crate::image::{Image, ImageError, Lease};
 use crate::registry::Platform;
 use crate::snapshot;
@@ -53,7 +53,7 @@ const NAME_TRIES: u32 = 6;
 impl Engine {
     /// Creates a container.
     pub async fn create_container(&self, request: CreateRequest) -> Result<Created, CreateError> {
-        let CreateRequest { name, platform, body } = request;
+        let CreateRequest { name, platform, mut body } = request;
         if let Some(name) = &name {
             names::check(name)?;
         }
@@ -65,6 +65,7 @@ impl Engine {
         let run = image.as_ref().map(|image| &image.config.config);
         let inherited = container::inherited(&self.containers, body.host_config.as_ref())
             .map_err(container::ContainerError::from)?;
+        partners::settle(&self.containers, body.host_config.as_mut())?;
         let links = links::resolve(&self.containers, body.host_config.as_ref())
             .map_err(container::ContainerError::from)?;
         let mut checked =
