@@ -234,3 +234,36 @@ scenario!(a_device_is_not_what_a_volume_has_at_its_name, Setup::new().slipway_on
             .fails(125, "device node /volume/x: another file is there");
     }
 });
+
+scenario!(a_bind_of_the_daemon_s_files_lets_go_of_mounts, |d| {
+    let data = d.dir().join("data").display().to_string();
+    let above = d.dir().display().to_string();
+    for source in [data.as_str(), above.as_str(), "/"] {
+        d.sh(&format!("docker create --name box -v {source}:/m:ro busybox")).ok();
+        assert_eq!(d.inspect("box")["Mounts"][0]["Propagation"], json!("rslave"), "{source}");
+        d.sh("docker start -a box && docker rm box").ok();
+    }
+    let refused = d.sh(&format!("docker create --name box -v {above}:/m:rprivate busybox"));
+    assert!(
+        refused.stderr.contains("must use either propagation mode \"rslave\" or \"rshared\""),
+        "{refused}"
+    );
+    d.sh("docker inspect box").code(1);
+});
+
+scenario!(propagation_that_the_host_cannot_give_is_told, |d| {
+    let dir = d.dir().join("shown").display().to_string();
+    d.sh(&format!("mkdir {dir} && mount -t tmpfs shown {dir} && mount --make-private {dir}")).ok();
+    let run = |mode: &str| d.sh(&format!("docker run --rm -v {dir}:/m:{mode} busybox true"));
+    for (mode, kind) in [("shared", "a shared mount"), ("rslave", "a shared or slave mount")] {
+        let refused = run(mode);
+        assert_eq!(refused.code, 125);
+        let text = format!("path {dir} is mounted on {dir} but it is not {kind}");
+        assert!(refused.stderr.contains(&text), "{refused}");
+    }
+    d.sh(&format!("mount --make-shared {dir}")).ok();
+    run("shared").ok();
+    run("rslave").ok();
+    run("private").ok();
+    d.sh(&format!("umount {dir}")).ok();
+});

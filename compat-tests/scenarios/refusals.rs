@@ -114,6 +114,10 @@ fn of_mounts() -> Vec<Row> {
         ),
         (host("Binds", json!(["a:b:c:d"])), "(400|500) invalid volume specification: 'a:b:c:d'"),
         (host("Binds", json!(["/a:/b:zz"])), "(400|500) invalid mode: zz"),
+        (
+            host("Binds", json!(["/tmp:/b:nocopy"])),
+            "(400|500) invalid volume specification: '/tmp:/b:nocopy': .*field VolumeOptions must not be specified",
+        ),
         (host("Binds", json!(["/a:ro"])), "(400|500) invalid volume specification: '/a:ro'"),
         (host("Binds", json!([":/b"])), "(400|500) invalid volume specification: ':/b'"),
         (

@@ -28,6 +28,7 @@ mod owner;
 pub mod partners;
 pub mod parts;
 mod processes;
+mod propagation;
 pub mod published;
 pub mod record;
 pub mod registry;

@@ -12,6 +12,7 @@ use super::host_config::{Mount, MountType};
 use super::image_mounts;
 use super::oci_spec::Prepared;
 use super::parts::Parts;
+use super::propagation;
 use super::record::{MountPoint, Record};
 use super::state::Volumes;
 use super::subpaths;
@@ -114,12 +115,13 @@ async fn bind_source(parts: &Parts, record: &Record, point: &MountPoint) -> Resu
         Ok(true) | Err(_) => Ok(source),
     });
     match ready.await.map_err(failed)? {
+        Ok(source) => propagation::check(record, point).await.map(|()| source),
         Err(error) if error.kind() == io::ErrorKind::NotFound && !make => {
             let path = point.source.display();
             let problem = format!("bind source path does not exist: {path}");
             Err(ContainerError::bad_request(&format!("invalid mount config for type \"bind\": {problem}")))
         }
-        made => made.map_err(|source| ContainerError::Io { id, doing: "making a bind source", source }),
+        Err(source) => Err(ContainerError::Io { id, doing: "making a bind source", source }),
     }
 }
 

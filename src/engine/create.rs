@@ -191,6 +191,7 @@ impl Engine {
             runtimes: built_in.into_iter().chain(live.runtimes.keys().cloned()).collect(),
             systemd_cgroup: config.cgroup_driver == crate::config::CgroupDriver::Systemd,
             remapped: !config.ids.is_identity(),
+            data_root: self.parts.paths.data_root.clone(),
             can_limit_size: snapshot::can_limit(&self.parts.paths.containers()),
             size_limit: config.size_limit,
         }

@@ -8,6 +8,7 @@ mod mounts;
 mod size_limit;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -20,7 +21,7 @@ use crate::network::EndpointSettings;
 
 pub(super) use merge::with_image;
 pub use mounts::InvalidMount;
-pub(super) use mounts::clean;
+pub(super) use mounts::{asked_propagation, clean};
 use size_limit::size_limit;
 
 /// The body of `POST /containers/create`.
@@ -56,6 +57,8 @@ pub struct CreateDefaults {
     pub systemd_cgroup: bool,
     /// Whether containers have ids of their own unless they ask for the host's.
     pub remapped: bool,
+    /// Where the daemon keeps everything.
+    pub data_root: PathBuf,
     /// Whether the file system of the data root limits what a container writes.
     pub can_limit_size: bool,
     /// Bytes that a container may write into its root if its request says nothing; 0 is no limit.
@@ -112,7 +115,7 @@ pub fn prepare(
     check::network(&mut host_config, &config, &mut warnings)?;
     let size_limit = size_limit(&host_config.storage_opt, defaults)?;
     let args = arguments(&config)?;
-    let mounts = mounts::decide(&config, &host_config, image, inherited)?;
+    let mounts = mounts::decide(&config, &host_config, image, inherited, &defaults.data_root)?;
     merge::names(&mut config, &host_config, short_id);
     let endpoints = networking.and_then(|networking| networking.endpoints).unwrap_or_default();
     // docker(1) names the default network so; it has another name, which the mode has by now.

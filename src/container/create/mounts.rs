@@ -22,6 +22,11 @@ pub enum InvalidMount {
     Mount { kind: &'static str, problem: String },
     #[error("Duplicate mount point: {0}")]
     Duplicate(String),
+    #[error(
+        "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is \
+         within the daemon root, daemon root: {root:?}, bind mount source: {from:?}, propagation: {asked:?}"
+    )]
+    KeepsRoots { root: PathBuf, from: PathBuf, asked: String },
 }
 
 impl From<InvalidMount> for Invalid {
@@ -37,10 +42,11 @@ pub(super) fn decide(
     host_config: &HostConfig,
     image: Option<&RunConfig>,
     inherited: Vec<MountPoint>,
+    data_root: &Path,
 ) -> Result<Vec<MountPoint>, Invalid> {
     let mut points: BTreeMap<String, MountPoint> =
         inherited.into_iter().map(|point| (point.destination.clone(), point)).collect();
-    points.extend(own(host_config)?);
+    points.extend(own(host_config, data_root)?);
     for target in host_config.tmpfs.keys() {
         let problem = match target.starts_with('/') {
             true if clean(target) != "/" => continue,
@@ -62,11 +68,15 @@ pub(super) fn decide(
 }
 
 /// The short and the long form, which must not name one target twice.
-fn own(host_config: &HostConfig) -> Result<BTreeMap<String, MountPoint>, InvalidMount> {
+fn own(host_config: &HostConfig, data_root: &Path) -> Result<BTreeMap<String, MountPoint>, InvalidMount> {
     let mut points = BTreeMap::new();
     let short = host_config.binds.iter().flatten().map(|bind| short_form(bind, &host_config.volume_driver));
     for point in short.chain(host_config.mounts.iter().map(long_form)) {
-        let point = point?;
+        let mut point = point?;
+        if point.kind == MountType::Bind {
+            let asked = asked_propagation(&point, host_config);
+            let_go_of_roots(&mut point, asked.as_deref(), data_root)?;
+        }
         let in_tmpfs = host_config.tmpfs.contains_key(&point.destination);
         if in_tmpfs || points.contains_key(&point.destination) {
             return Err(InvalidMount::Duplicate(point.destination));
@@ -74,6 +84,41 @@ fn own(host_config: &HostConfig) -> Result<BTreeMap<String, MountPoint>, Invalid
         points.insert(point.destination.clone(), point);
     }
     Ok(points)
+}
+
+/// The propagation that a request names for a bind, if any.
+pub(in crate::container) fn asked_propagation(
+    point: &MountPoint,
+    host_config: &HostConfig,
+) -> Option<String> {
+    let long = || {
+        let mount = host_config.mounts.iter().find(|mount| clean(&mount.target) == point.destination)?;
+        Some(mount.bind_options.as_ref()?.propagation.as_str()).filter(|word| !word.is_empty())
+    };
+    point.mode.split(',').find(|word| PROPAGATIONS.contains(word)).or_else(long).map(str::to_owned)
+}
+
+/// A bind that shows the daemon's own files shows mounts as well, of other containers' roots among them: what is
+/// unmounted on the host must go from there too, or nothing below it can be removed. `asked` is the propagation that
+/// the request names.
+fn let_go_of_roots(
+    point: &mut MountPoint,
+    asked: Option<&str>,
+    data_root: &Path,
+) -> Result<(), InvalidMount> {
+    let from = &point.source;
+    if !from.starts_with(data_root) && !data_root.starts_with(from) {
+        return Ok(());
+    }
+    match asked {
+        None => point.propagation = "rslave".to_owned(),
+        Some("rslave" | "rshared") => {}
+        Some(asked) => {
+            let (root, from) = (data_root.to_owned(), from.clone());
+            return Err(InvalidMount::KeepsRoots { root, from, asked: asked.to_owned() });
+        }
+    }
+    Ok(())
 }
 
 /// `VOLUME` paths come from images: they must stay inside the container (CVE-2022-23648).
@@ -110,6 +155,10 @@ fn short_form(spec: &str, driver: &str) -> Result<MountPoint, InvalidMount> {
     }
     let modes = Modes::parse(mode)?;
     let (kind, _) = kind_of(source);
+    if kind == MountType::Bind && modes.no_copy {
+        let problem = "field VolumeOptions must not be specified".to_owned();
+        return Err(InvalidMount::Bind { spec: spec.to_owned(), kind: "bind", problem });
+    }
     let mut point = match kind {
         MountType::Bind => MountPoint {
             kind,

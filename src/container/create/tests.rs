@@ -12,6 +12,7 @@ pub(super) fn defaults() -> CreateDefaults {
         runtimes: vec!["runc".to_owned()],
         systemd_cgroup: false,
         remapped: false,
+        data_root: "/var/lib/docker".into(),
         can_limit_size: false,
         size_limit: 0,
     }
@@ -156,6 +157,30 @@ fn short_and_long_mounts_come_to_the_same() {
     );
     assert_eq!(mounts[0].propagation, "rslave");
     assert_eq!(mounts[4].options, ["mode=700", "size=1024"]);
+}
+
+#[test]
+fn a_bind_that_shows_the_daemon_s_files_lets_go_of_mounts() {
+    let bind = |spec: &str| {
+        let body = serde_json::json!({ "HostConfig": { "Binds": [spec] } }).to_string();
+        try_with(&body, &image()).map(|checked| checked.mounts[0].propagation.clone())
+    };
+    for (spec, propagation) in [
+        ("/:/host", "rslave"),
+        ("/var/lib:/host:ro", "rslave"),
+        ("/var/lib/docker/volumes:/v", "rslave"),
+        ("/var/lib:/host:rshared", "rshared"),
+        ("/var/lib/docker2:/v", "rprivate"),
+        ("/var/lib/docker2:/v:slave", "slave"),
+    ] {
+        assert_eq!(bind(spec).unwrap(), propagation, "{spec}");
+    }
+    let refused = bind("/var:/v:ro,private").unwrap_err().message;
+    assert_eq!(
+        refused,
+        "invalid mount config: must use either propagation mode \"rslave\" or \"rshared\" when mount source is within \
+         the daemon root, daemon root: \"/var/lib/docker\", bind mount source: \"/var\", propagation: \"private\""
+    );
 }
 
 #[test]
