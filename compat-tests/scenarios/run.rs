@@ -244,6 +244,7 @@ scenario!(programs_can_tell_that_they_are_in_a_container, |d| {
     assert_eq!(d.sh(&format!("docker run --name box busybox sh -ec '{look}'")).ok(), "/proc/mounts\n1");
     // To whoever asks for changes it is the image's.
     assert_eq!(d.sh("docker diff box").ok(), "");
+    assert_eq!(d.sh("docker inspect -s -f '{{.SizeRw}}' box").ok(), "0");
     d.sh("docker commit box made").ok();
     assert_eq!(d.sh("docker history --format '{{.Size}}' made | head -n 1").ok(), "0B");
     assert_eq!(d.sh(&format!("docker run --rm made sh -ec '{look}'")).ok(), "/proc/mounts\n1");

@@ -92,6 +92,15 @@ fn exists(root: &Root, name: &str) -> io::Result<bool> {
     }
 }
 
+/// Bytes that this takes of a container's changes, whose directory is `upper`. Files are empty: they are mounted over.
+pub fn size(upper: &Path) -> u64 {
+    let found = std::fs::symlink_metadata(upper.join(MTAB));
+    found.map_or(
+        0,
+        |meta| if meta.is_symlink() && meta.len() == MTAB_TARGET.len() as u64 { meta.len() } else { 0 },
+    )
+}
+
 /// Whether what a container has beyond its image is only this. `path` is without its first slash.
 pub(super) fn is_ours(path: &[u8], stat: &Stat) -> bool {
     let among = |names: &[&str]| names.iter().any(|name| name.as_bytes() == path);

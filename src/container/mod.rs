@@ -11,7 +11,7 @@ pub mod error;
 pub mod exec;
 mod execs;
 pub mod files;
-mod furnishing;
+pub mod furnishing;
 pub mod handle;
 pub mod health;
 pub mod host_config;

@@ -22,6 +22,9 @@ impl Handle {
     /// What `ps` with `arguments` says of the container's processes.
     pub async fn processes(&self, parts: &Parts, arguments: &str) -> Result<ProcessTable, ContainerError> {
         let now = self.snapshot();
+        if now.is_restarting() {
+            return Err(ContainerError::refused(&now.record, Refusal::Restarting));
+        }
         if !now.is_running() {
             return Err(ContainerError::refused(&now.record, Refusal::NotRunning));
         }

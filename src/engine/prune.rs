@@ -2,7 +2,7 @@
 
 use super::Engine;
 use crate::container::state::Force;
-use crate::container::{Published, RemoveOptions, Volumes};
+use crate::container::{Published, RemoveOptions, Volumes, furnishing};
 use crate::events::{Event, Subject};
 
 /// What a run removed.
@@ -35,10 +35,11 @@ impl Engine {
         pruned
     }
 
-    /// Bytes that a container's own changes take.
+    /// Bytes that a container's own changes take: not what every container has.
     pub async fn container_size(&self, now: &Published) -> u64 {
         let upper = self.parts.paths.container(&now.record.id).join("upper");
-        let size = tokio::task::spawn_blocking(move || tree_size(&upper));
+        let size =
+            tokio::task::spawn_blocking(move || tree_size(&upper).saturating_sub(furnishing::size(&upper)));
         size.await.unwrap_or(0)
     }
 }
