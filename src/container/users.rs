@@ -43,7 +43,12 @@ impl ResolvedUser {
     /// that dropping it is not possible (CVE-2022-36109).
     pub fn to_spec(&self) -> Value {
         let mut groups = vec![self.gid];
-        groups.extend(self.groups.iter().copied().filter(|group| *group != self.gid));
+        for group in &self.groups {
+            // One may be the user's by membership and by `--group-add`.
+            if !groups.contains(group) {
+                groups.push(*group);
+            }
+        }
         json!({ "uid": self.uid, "gid": self.gid, "additionalGids": groups })
     }
 }
@@ -197,8 +202,8 @@ mod tests {
     // Fails when the list begins empty: the own group is missing.
     #[test]
     fn the_own_group_is_always_among_the_groups() {
-        let user = ResolvedUser { uid: 1, gid: 2, groups: vec![2, 3], home: "/".to_owned() };
-        assert_eq!(user.to_spec()["additionalGids"], json!([2, 3]));
+        let user = ResolvedUser { uid: 1, gid: 2, groups: vec![2, 3, 4, 3], home: "/".to_owned() };
+        assert_eq!(user.to_spec()["additionalGids"], json!([2, 3, 4]));
     }
 }
 
