@@ -52,7 +52,7 @@ scenario!(attach_without_upgrade_is_a_200, |d| {
         (attached.head.header("Transfer-Encoding"), attached.head.header("Content-Length")),
         (None, None)
     );
-    d.sh("docker exec box touch /go").ok();
+    d.sh("docker exec -d box touch /go").ok();
     assert_eq!(attached.rest(), frame(1, "late\n"));
 });
 
@@ -90,7 +90,7 @@ scenario!(attach_errors_are_told_before_the_hijack, |d| {
 scenario!(several_attach_and_each_sees_all, |d| {
     d.sh("docker run -d --name box busybox sh -c 'while [ ! -e /go ]; do sleep 0.1; done; echo all'").ok();
     let attached: Vec<_> = (0..4).map(|_| attach(d, "box", "stream=1&stdout=1")).collect();
-    d.sh("docker exec box touch /go").ok();
+    d.sh("docker exec -d box touch /go").ok();
     for one in attached {
         assert_eq!(one.rest(), frame(1, "all\n"));
     }
@@ -102,7 +102,7 @@ scenario!(a_client_that_goes_away_leaves_the_container_running, |d| {
     )
     .ok();
     drop(attach(d, "box", "stream=1&stdout=1"));
-    d.sh("docker exec box touch /go").ok();
+    d.sh("docker exec -d box touch /go").ok();
     assert_eq!(d.sh("docker wait box").ok(), "0");
     assert!(d.sh("docker logs box").ok().ends_with("done"));
 });

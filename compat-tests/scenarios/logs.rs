@@ -52,7 +52,7 @@ scenario!(a_follower_ends_with_the_container, |d| {
 scenario!(a_follower_survives_rotation, |d| {
     d.sh("docker run -d --name box --log-opt max-size=20k --log-opt max-file=3 busybox sh -c 'for i in $(seq 2000); do echo line-number $i; done; while [ ! -e /go ]; do sleep 0.1; done; for i in $(seq 2001 4000); do echo line-number $i; usleep 500; done'").ok();
     let mut following = d.sh_running("docker logs -f --tail 1 box | tail -n 2000");
-    d.sh("sleep 0.5; docker exec box touch /go").ok();
+    d.sh("sleep 0.5; docker exec -d box touch /go").ok();
     following.exit_code();
     following.shows("line-number 4000");
     let output = following.output();

@@ -62,7 +62,7 @@ scenario!(logs_follow_a_running_container, |d| {
     d.sh("docker run -d --name talker busybox sh -c 'echo one; while [ ! -e /go ]; do sleep 0.1; done; echo two'").ok();
     let mut following = d.sh_running("docker logs -f talker");
     following.shows("one\n");
-    d.sh("docker exec talker touch /go").ok();
+    d.sh("docker exec -d talker touch /go").ok();
     following.shows("one\ntwo\n");
     assert_eq!(following.exit_code(), 0);
     assert_eq!(d.sh("docker logs --tail 1 talker").ok(), "two");

@@ -24,7 +24,7 @@ scenario!(wait_answers_its_headers_before_the_container_ends, |d| {
     d.sh("docker run -d --name box busybox sh -c 'while [ ! -e /go ]; do sleep 0.1; done; exit 7'").ok();
     let waiter = waiting(d, "box", "not-running");
     assert!(waiter.early.is_empty());
-    d.sh("docker exec box touch /go").ok();
+    d.sh("docker exec -d box touch /go").ok();
     assert_eq!(code(waiter), json!(7));
     assert_eq!(code(waiting(d, "box", "")), json!(7));
 });
@@ -48,7 +48,7 @@ scenario!(removed_waits_for_the_removal, |d| {
 scenario!(several_wait_at_once, |d| {
     d.sh("docker run -d --name box busybox sh -c 'while [ ! -e /go ]; do sleep 0.1; done; exit 2'").ok();
     let waiters: Vec<_> = (0..8).map(|_| waiting(d, "box", "next-exit")).collect();
-    d.sh("docker exec box touch /go").ok();
+    d.sh("docker exec -d box touch /go").ok();
     assert!(waiters.into_iter().all(|waiter| code(waiter) == json!(2)));
 });
 
