@@ -257,6 +257,28 @@ scenario!(a_hook_for_the_end_that_hangs_is_ended_before_the_next_start, cdi(), |
     d.sh(&format!("docker rm -f {id}")).ok();
 });
 
+// Fails when an engine knows only of the shims that it is connected to: the container runs before its hooks have ended.
+scenario!(a_start_waits_for_hooks_that_another_engine_s_shim_runs, cdi(), |d| {
+    let recorded = || fs::read_to_string(d.dir().join("hooks")).unwrap_or_default();
+    let slow = ("poststop", "cat >/dev/null; sleep 3");
+    recording(d, &[("poststart", "true"), slow]);
+    let id = hooked(d);
+    d.sh(&format!("docker start {id} && docker kill {id}")).ok();
+    eventually("the end is known", || d.inspect(&id)["State"]["Running"] == json!(false));
+    d.kill_9();
+    d.start_again();
+    d.sh(&format!("docker start {id} && docker rm -f {id}")).ok();
+    assert_eq!(recorded(), "poststart\npoststop\npoststart\n");
+    eventually("the last hook has run", || recorded().ends_with("poststop\n"));
+    // The same where a start failed.
+    recording(d, &[("poststart", "exit 1"), slow]);
+    let id = hooked(d);
+    d.sh(&format!("docker start {id}")).fails(1, "poststart");
+    recording(d, &[("poststart", "true")]);
+    d.sh(&format!("docker start {id} && docker rm -f {id}")).ok();
+    assert_eq!(recorded(), "poststop\npoststart\n");
+});
+
 scenario!(no_gpu_is_told_when_the_container_starts, |d| {
     let failed = d.sh("docker run --gpus all --name box busybox true");
     failed.fails(125, "could not select device driver \"\" with capabilities: [[gpu]]");

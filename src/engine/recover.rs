@@ -13,6 +13,7 @@ use crate::container::state::EndRequest;
 use crate::container::{self, Handle, StopOptions, storage, subpaths};
 use crate::logs::losses::Losses;
 use crate::network::LiveSandbox;
+use crate::runtime::protocol::Farewell;
 
 impl Engine {
     /// Finds again what runs, and finishes what a crash left half done.
@@ -135,6 +136,7 @@ fn sweep_runs(paths: &storage::Paths, known: impl Fn(&str) -> bool) {
     for run in left(paths.runs()) {
         complain(&run, fs::remove_dir_all(&run));
     }
+    Farewell::sweep(&paths.runs());
 }
 
 fn complain(path: &Path, removed: io::Result<()>) {

@@ -51,15 +51,7 @@ pub struct Launcher {
     filters: Arc<Filters>,
     anticipation: Anticipation,
     /// The ends of the shims that this process is connected to, by their directories.
-    shims: Mutex<HashMap<PathBuf, Ending>>,
-}
-
-/// The end of a shim, or of what calls hooks in its place.
-#[derive(Debug)]
-struct Ending {
-    end: watch::Receiver<()>,
-    /// How long it may take once the container is over.
-    patience: Duration,
+    shims: Mutex<HashMap<PathBuf, watch::Receiver<()>>>,
 }
 
 /// What became of a container that had a shim.
@@ -188,41 +180,36 @@ impl Launcher {
         Ok(Confinement { filter: Some(filter), capabilities, resources, hooks, poststop, devices })
     }
 
-    /// Waits until the shim of the container's last run has cleaned up: it had the same directory and cgroup.
+    /// Waits until the shim of the container's last run has cleaned up, which had the same directory and cgroup, and
+    /// until the hooks for that run's end have been called.
     async fn predecessor_gone(&self, dir: &Path) -> Result<(), LaunchError> {
+        let late = |_| ShimError::Io(io::ErrorKind::TimedOut.into());
         let end = self.shims.lock().unwrap_or_else(PoisonError::into_inner).remove(dir);
-        let Some(Ending { mut end, patience }) = end else { return Ok(()) };
-        match tokio::time::timeout(patience, end.changed()).await {
-            Ok(_) => Ok(()),
-            Err(_) => Err(ShimError::Io(io::ErrorKind::TimedOut.into()).into()),
+        if let Some(mut end) = end {
+            let _ = tokio::time::timeout(END_DEADLINE, end.changed()).await.map_err(late)?;
         }
+        let Some((farewell, time)) = Farewell::begun(dir).map_err(ShimError::Io)? else { return Ok(()) };
+        let told = tokio::task::spawn_blocking(move || Farewell::wait(&farewell));
+        let told = tokio::time::timeout(END_DEADLINE.saturating_add(time), told).await.map_err(late)?;
+        told.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(|error| ShimError::Io(error).into())
     }
 
     fn remember(&self, dir: &Path, end: watch::Receiver<()>) {
-        let patience = END_DEADLINE.saturating_add(Farewell::time(dir));
-        self.wait_before_the_next(dir, Ending { end, patience });
-    }
-
-    fn wait_before_the_next(&self, dir: &Path, ending: Ending) {
         let mut shims = self.shims.lock().unwrap_or_else(PoisonError::into_inner);
-        shims.retain(|_, ending| ending.end.has_changed().is_ok());
-        shims.insert(dir.to_owned(), ending);
+        shims.retain(|_, end| end.has_changed().is_ok());
+        shims.insert(dir.to_owned(), end);
     }
 
     /// Calls the hooks for the end of a container whose shim was killed, if that has not; its next launch waits.
     pub fn say_farewell(&self, dir: &Path) -> io::Result<()> {
-        let patience = END_DEADLINE.saturating_add(Farewell::time(dir));
         let Some(farewell) = Farewell::claim(dir)? else { return Ok(()) };
         let path = self.program()?.path();
         let mut command = std::process::Command::new(OsStr::from_bytes(path.to_bytes()));
         let mut calling = command.arg(Farewell::ROLE).stdin(farewell).stdout(Stdio::null()).spawn()?;
-        let (alive, end) = watch::channel(());
-        self.wait_before_the_next(dir, Ending { end, patience });
         tokio::task::spawn_blocking(move || {
             if let Err(error) = calling.wait() {
                 tracing::warn!(%error, "hooks are no longer watched");
             }
-            drop(alive);
         });
         Ok(())
     }

@@ -141,13 +141,13 @@ impl Shim {
             return Err(Failure::System("the container has not exited".to_owned()));
         }
         // The daemon may remove the directory as soon as it is answered.
-        self.farewell = hooks::claim(&self.dir);
+        self.farewell = self.farewell.take().or_else(|| hooks::claim(&self.dir));
         self.over = true;
         Ok(Reply::Done)
     }
 
-    /// Removes what there is of a container that is over. Its next start waits for that, and for the hooks for the end;
-    /// this process may wait for clients then.
+    /// Removes what there is of a container that is over, and ends the connections, for which its next start waits. This
+    /// process may wait for clients and hooks then.
     fn clean_up(&mut self) {
         self.listener = None;
         if let Some(program) = self.launch.as_ref().and_then(|launch| binary_of(launch, &self.dir))
@@ -158,14 +158,6 @@ impl Shim {
         self.remove_cgroup();
         self.tell_end();
         self.remove_dir();
-        self.let_daemons_go();
-    }
-
-    /// Ends the connections, for which the next start waits, unless hooks are still to end.
-    pub(super) fn let_daemons_go(&mut self) {
-        if self.listener.is_some() || self.telling_end.is_some() {
-            return;
-        }
         for connection in std::mem::take(&mut self.connections).into_values() {
             connection.close(&self.poller);
         }
@@ -201,7 +193,7 @@ impl Shim {
     /// The container is no more: its hooks may clean up after it.
     fn tell_end(&mut self) {
         let farewell = self.farewell.take().or_else(|| hooks::claim(&self.dir));
-        self.telling_end = farewell.and_then(|farewell| hooks::over(&farewell));
+        self.telling_end = farewell.and_then(|claim| hooks::over(&claim));
     }
 
     fn remove_cgroup(&mut self) {

@@ -6,7 +6,9 @@
 //! them, the shim or (`slipwayd call-hooks`) the daemon that finds it. So they are called once, or, where the caller is
 //! killed too, begun once.
 
+use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -31,17 +33,23 @@ pub fn started(dir: &Path, launch: &Launch, pid: i32) -> Result<(), String> {
     Ok(())
 }
 
+/// What is to be told of the end; the next start waits until this and its copies in helpers are gone.
+pub struct Claim {
+    farewell: Farewell,
+    held: File,
+}
+
 /// What to tell of the end, if anybody is to be told and nobody else does.
-pub fn claim(dir: &Path) -> Option<Farewell> {
-    let file = Farewell::claim(dir)
+pub fn claim(dir: &Path) -> Option<Claim> {
+    let held = Farewell::claim(dir)
         .inspect_err(|error| complain(&format!("shim: no poststop hook is run: {error}")))
         .ok()??;
-    read(file)
+    Some(Claim { farewell: read(&held)?, held })
 }
 
 /// Begins to tell of the end. Returns the helper's process id.
-pub fn over(farewell: &Farewell) -> Option<i32> {
-    fork(&[], || tell(farewell))
+pub fn over(claim: &Claim) -> Option<i32> {
+    fork(&[claim.held.as_raw_fd()], || tell(&claim.farewell))
         .inspect_err(|error| complain(&format!("shim: no process for poststop hooks: {error}")))
         .ok()
 }
@@ -76,6 +84,9 @@ fn tell(farewell: &Farewell) {
         if let Err(error) = call(&limited, &state) {
             complain(&format!("container {id}: running poststop hook #{number}: {error}"));
         }
+    }
+    if let Err(error) = farewell.end() {
+        complain(&format!("container {id}: the file of its poststop hooks stays: {error}"));
     }
 }
 

@@ -238,12 +238,13 @@ impl Shim {
     fn process_failed(&mut self, key: Key, failure: Failure) {
         let Some(mut process) = self.processes.remove(&key) else { return };
         process.streams.refuse(&failure, process.exec.as_ref(), &self.poller);
-        if let Some(asked) = process.asked.take() {
-            self.reply(asked, Err(failure));
-        }
         if key == INIT {
+            // First: once the failure is told the container may be started again.
             self.tear_down();
             self.over = true;
+        }
+        if let Some(asked) = process.asked.take() {
+            self.reply(asked, Err(failure));
         }
     }
 }

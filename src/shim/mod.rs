@@ -51,7 +51,7 @@ use nix::sys::wait::{WaitPidFlag, waitpid};
 use crate::base::id::ContainerId;
 use crate::base::sys::cgroup::Cgroup;
 use crate::logs::Stream;
-use crate::runtime::protocol::{Event, ExecStatus, ExitRecord, Farewell, Launch, Message, Status, VERSION};
+use crate::runtime::protocol::{Event, ExecStatus, ExitRecord, Launch, Message, Status, VERSION};
 use connection::Connection;
 use log::Log;
 use poll::{INIT, Key, Poller, Token};
@@ -119,7 +119,7 @@ struct Shim {
     /// Exits of execs that no daemon was told.
     untold: Vec<ExecStatus>,
     /// What others are to be told of the container's end.
-    farewell: Option<Farewell>,
+    farewell: Option<hooks::Claim>,
     /// The helper that tells others of the container's end.
     telling_end: Option<i32>,
     /// When to give back the memory that starting processes took, and when the last one was started.
@@ -258,7 +258,6 @@ impl Shim {
     fn ended(&mut self, pid: i32, end: End) {
         if self.telling_end == Some(pid) {
             self.telling_end = None;
-            self.let_daemons_go();
             return;
         }
         let known =
