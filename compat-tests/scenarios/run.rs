@@ -1,5 +1,6 @@
 //! How a container is made from its flags, and how its end is told.
 
+use crate::harness::images::{Layer, busybox};
 use crate::harness::scenario::{Setup, scenario};
 
 scenario!(the_exit_code_of_the_command_is_the_cli_s, |d| {
@@ -249,6 +250,18 @@ scenario!(programs_can_tell_that_they_are_in_a_container, |d| {
     assert_eq!(d.sh("docker history --format '{{.Size}}' made | head -n 1").ok(), "0B");
     assert_eq!(d.sh(&format!("docker run --rm made sh -ec '{look}'")).ok(), "/proc/mounts\n1");
     d.sh("docker run --name shy busybox rm /.dockerenv /etc/mtab").ok();
+});
+
+// Fails when a link that leads nowhere is an error: not even a file can be copied out of such a container.
+scenario!(a_working_directory_is_made_where_links_of_the_image_lead, |d| {
+    let layer = Layer::new().symlink("work", "/made/here").symlink("out", "../../../../up");
+    d.load(busybox().named("linked:1").layer(layer).docker_archive());
+    for (dir, place) in [("/work", "/made/here"), ("/work/sub", "/made/here/sub"), ("/out", "/up")] {
+        d.sh(&format!("docker create --name box -w {dir} linked:1 pwd -P && docker cp box:/etc/passwd ."))
+            .ok();
+        assert_eq!(d.sh("docker start -a box").ok(), place);
+        d.sh("docker rm box").ok();
+    }
 });
 
 scenario!(a_namespace_is_shared_with_a_container_whatever_it_is_called_later, |d| {

@@ -11,6 +11,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use crate::base::id_map::IdMaps;
+use crate::base::sys::mount_point::{self, Kind};
 use crate::base::sys::root_fs::Root;
 
 /// Made last: where it is, the rest was made.
@@ -35,7 +36,7 @@ pub(super) fn furnish(rootfs: &Path, ids: &IdMaps, working_dir: &str) -> io::Res
     }
     match root.dir(Path::new(working_dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            root.create_dirs(Path::new(working_dir), 0o755).map(drop)
+            passable(mount_point::place(&root, Path::new(working_dir), Kind::Directory, &[]).map(drop))
         }
         // What is no directory is the runtime's to complain about.
         _ => Ok(()),
@@ -69,13 +70,14 @@ fn make(
     root.give(&dir, name)
 }
 
-/// An image may have something else in these places; what cannot do without them says so when it starts.
+/// An image may have something else in these places, and a full disk keeps nobody from copying what is on it; what
+/// cannot do without them says so when it starts.
 fn passable(made: io::Result<()>) -> io::Result<()> {
     match made {
         Err(error)
             if matches!(
                 error.raw_os_error(),
-                Some(libc::EEXIST | libc::ENOTDIR | libc::ELOOP | libc::ENOENT)
+                Some(libc::EEXIST | libc::ENOTDIR | libc::ELOOP | libc::ENOENT | libc::ENOSPC | libc::EDQUOT)
             ) =>
         {
             Ok(())
