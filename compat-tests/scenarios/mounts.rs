@@ -198,6 +198,9 @@ scenario!(a_dev_of_the_user_s_own_stays_as_it_is, |d| {
         assert_eq!(d.sh("docker start -a box").ok(), "null\nsub\ninside\n0");
     }
     assert_eq!(d.sh("ls -A own; stat -c %u own/sub").ok(), "null\nsub\n0");
+    // Also for who works in it.
+    let there = "docker run --rm -v $PWD/own:/dev -w /dev/sub busybox sh -c 'pwd -P; ls -A . ..'";
+    assert_eq!(d.sh(there).ok(), "/dev/sub\n.:\n\n..:\nnull\nsub");
     d.sh("docker run --rm -v $PWD/own:/dev:ro busybox touch /dev/x").fails(1, "Read-only file system");
 });
 
@@ -224,6 +227,13 @@ scenario!(a_device_may_be_given_any_name, |d| {
     zero("/volume/link/zero", "-v $PWD/v:/volume");
     zero("/volume/up/slipway-zero", "-v $PWD/v:/volume");
     assert_eq!(d.sh("ls -A outside; ls /tmp/slipway-zero 2>/dev/null; true").ok(), "");
+    // So does one at the very name, whether something is there or not.
+    d.sh("ln -s $PWD/outside/dangling v/dangling; ln -s zero v/linked; ln -s loop v/loop").ok();
+    for name in ["/volume/dangling", "/volume/linked"] {
+        assert_eq!(zero(name, "-v $PWD/v:/volume").ok(), "2", "{name}");
+    }
+    assert_eq!(zero("/volume/loop", "-v $PWD/v:/volume").code, 125);
+    assert_eq!(d.sh("ls -A outside").ok(), "");
 });
 
 // runc takes what it finds for the device.

@@ -27,6 +27,12 @@ scenario!(a_working_directory_among_descriptors_reaches_no_host_file, |d| {
         let ended = d.sh(&format!("docker run --rm -w /proc/self/fd/{descriptor} busybox sh -c '{script}'"));
         assert!(!ended.stdout.contains("secret"), "{ended}");
     }
+    // A `/dev` of the user's own has what leads to them.
+    d.sh("mkdir own && ln -s /proc/self/fd own/fd").ok();
+    for descriptor in 3..30 {
+        let ended = d.sh(&format!("docker run --rm -v $PWD/own:/dev -w /dev/fd/{descriptor} busybox true"));
+        assert_ne!(ended.code, 0, "{descriptor}");
+    }
     d.sh("docker run -d --name box busybox sleep 1000").ok();
     for descriptor in 3..14 {
         let script = "cat ../../../../../../../mnt/victim/file mnt/victim/file 2>/dev/null";
@@ -96,6 +102,14 @@ scenario!(nothing_is_mounted_over_proc, |d| {
     let linked = busybox().named("linked:1").layer(Layer::new().symlink("v", "/proc/sys"));
     d.load(linked.docker_archive());
     d.sh("docker run --rm -v data:/v linked:1 true").fails(125, "is inside /proc");
+    // Nor over all of it, with files that pass for a process's.
+    let fakes =
+        "ln -s /proc /o/all; mkdir -p /v/self/attr /v/self/task/1 /v/self/fd /v/thread-self/attr /v/1";
+    d.sh(&format!("docker run --rm -v outer:/o -v data:/v busybox sh -c '{fakes}'")).ok();
+    let ended = d.sh(
+        "docker run --rm -v outer:/o -v data:/o/all busybox sh -c 'grep proc /proc/mounts; ls /proc | wc -l'",
+    );
+    assert_eq!(ended.code, 125, "{ended}");
     // A link in one volume leads another one there. Fails when nobody looks at what was mounted.
     d.sh("docker run --rm -v outer:/o busybox ln -s /proc/sys /o/link").ok();
     for below in ["kernel", "net/ipv4"] {

@@ -8,8 +8,9 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use nix::sys::statfs::{FsType, statfs};
+use nix::sys::statfs::{FsType, fstatfs};
 use oci_spec::runtime::{LinuxDevice, Mount, Spec};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 
 use super::protocol::{Devices, OwnDev};
 
@@ -22,7 +23,14 @@ const DEVPTS_MAGIC: FsType = FsType(0x1cd1);
 pub(super) fn take(spec: &mut Spec) -> Devices {
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let mut mounts = spec.mounts().clone().unwrap_or_default();
-    let own = take_own_dev(&mut mounts, terminal);
+    let mut own = take_own_dev(&mut mounts, terminal);
+    if let (Some(own), Some(process)) = (&mut own, spec.process_mut())
+        && process.cwd().starts_with(DEV)
+    {
+        // The runtime's `/dev` may not have it.
+        own.working_dir = Some(process.cwd().clone());
+        process.set_cwd("/".into());
+    }
     let mut nodes = Vec::new();
     if let Some(linux) = spec.linux_mut() {
         let all = linux.devices().clone().unwrap_or_default();
@@ -70,17 +78,28 @@ fn take_own_dev(mounts: &mut Vec<Mount>, terminal: bool) -> Option<OwnDev> {
             mounts.insert(at + 1, terminals(&mount));
         }
     }
-    Some(OwnDev { mount, over })
+    Some(OwnDev { mount, over, working_dir: None })
 }
 
 /// Where the runtime makes the terminal: in what the user's `/dev` has, if that has terminals.
 fn terminals(dev: &Mount) -> Mount {
-    let theirs = dev.source().as_deref().unwrap_or(Path::new(DEV)).join("pts");
-    if statfs(&theirs).is_ok_and(|found| found.filesystem_type() == DEVPTS_MAGIC) {
-        return describe("bind", &theirs, PTS, &["bind"]);
+    let source = dev.source().as_deref().unwrap_or(Path::new(DEV));
+    if has_terminals(source) {
+        return describe("bind", &source.join("pts"), PTS, &["bind"]);
     }
     let options = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"];
     describe("devpts", Path::new("devpts"), PTS, &options)
+}
+
+/// Whether there are terminals in a `/dev`. What a link leads to is not in it: who else has a volume may lead a terminal
+/// into the host's.
+fn has_terminals(dev: &Path) -> bool {
+    let pts = || {
+        let dev = open(dev, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        openat2(&dev, "pts", OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), resolve)
+    };
+    pts().is_ok_and(|pts| fstatfs(&pts).is_ok_and(|found| found.filesystem_type() == DEVPTS_MAGIC))
 }
 
 /// A mount as specifications have it.
@@ -127,6 +146,16 @@ mod tests {
         assert_eq!(paths(spec.linux().as_ref().unwrap().devices().as_ref().unwrap()), ["/dev/a"]);
         assert!(devices.read_only_root);
         assert_eq!(spec.root().as_ref().unwrap().readonly(), Some(false));
+    }
+
+    #[test]
+    fn terminals_are_found_in_a_dev_and_not_where_a_link_leads() {
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink("/dev/pts", dir.path().join("pts")).unwrap();
+        for (source, kind) in [(Path::new("/dev"), "bind"), (dir.path(), "devpts")] {
+            let dev = describe("bind", source, "/dev", &[]);
+            assert_eq!(terminals(&dev).typ().as_deref(), Some(kind), "{}", source.display());
+        }
     }
 
     #[test]

@@ -158,6 +158,9 @@ pub struct OwnDev {
     pub mount: Mount,
     /// What the runtime has mounted in its `/dev` and belongs in this.
     pub over: Vec<PathBuf>,
+    /// The program's working directory, if it is in this.
+    #[serde(default)]
+    pub working_dir: Option<PathBuf>,
 }
 
 /// Programs of the host that are told of the container's start (config.md of the OCI runtime specification, "POSIX-platform

@@ -134,12 +134,15 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
 /// below a volume may have been led there by a link in the volume, which another container can change at any time.
 fn leave_proc_alone(pid: i32, allowed: &[PathBuf]) -> Result<(), String> {
     let mounts = mount::mounts_of(pid).map_err(|e| runtime_error(&e))?;
-    let within =
-        |found: &&MountPoint| found.target != Path::new("/proc") && found.target.starts_with("/proc");
-    let foreign = |found: &&MountPoint| found.kind != "proc" && !allowed.contains(&found.target);
-    match mounts.iter().filter(within).find(foreign) {
+    let is_top = |found: &MountPoint| found.target == Path::new("/proc");
+    let foreign = |found: &&MountPoint| {
+        let is_within = found.target.starts_with("/proc");
+        is_within && found.kind != "proc" && (is_top(found) || !allowed.contains(&found.target))
+    };
+    match mounts.iter().find(foreign) {
         Some(found) => {
-            Err(wording(&format!("{:?} cannot be mounted because it is inside /proc", found.target)))
+            let why = if is_top(found) { "is not of type proc" } else { "is inside /proc" };
+            Err(wording(&format!("{:?} cannot be mounted because it {why}", found.target)))
         }
         None => Ok(()),
     }

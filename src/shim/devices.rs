@@ -2,8 +2,10 @@
 //! process, when the container's root is all that it sees. So whatever a volume or an image has there, and whoever
 //! changes it meanwhile, no path leads out of the container.
 
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use libcontainer::capabilities::reset_effective;
@@ -14,9 +16,10 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 use rustix::fs::{self, AtFlags, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
+use rustix::process::fchdir;
 
 use crate::base::sys::mount::Recursion;
-use crate::base::sys::mount_point::{self, Kind};
+use crate::base::sys::mount_point::{self, Kind, MAX_LINKS};
 use crate::base::sys::root_fs::Root;
 use crate::base::sys::tree;
 use crate::runtime::protocol::{Devices, OwnDev};
@@ -46,6 +49,9 @@ impl Prepared {
         as_root(|| {
             if let (Some(own), Some(dev)) = (own, &self.dev) {
                 replace(own, dev)?;
+                if let Some(dir) = &own.working_dir {
+                    work_in(dir).map_err(|error| in_words(&format!("chdir to {}", dir.display()), &error))?;
+                }
             }
             make_all(nodes)
         })?;
@@ -67,6 +73,11 @@ fn as_root(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // Becoming somebody else takes capabilities that concern files (capabilities(7)).
     reset_effective(create_syscall().as_ref()).map_err(io::Error::other)?;
     done
+}
+
+/// Descriptors of this process are no way to a directory (CVE-2024-21626): the user's `/dev` may have links to them.
+fn work_in(dir: &Path) -> io::Result<()> {
+    Ok(fchdir(Root::open(Path::new("/"))?.dir(dir)?)?)
 }
 
 fn make_all(nodes: &[LinuxDevice]) -> io::Result<()> {
@@ -144,13 +155,27 @@ fn put_over(root: &Root, path: &Path, copy: &OwnedFd) -> io::Result<()> {
     tree::attach_over(copy, root.open_in(path, OFlags::PATH | OFlags::NOFOLLOW, Mode::empty())?)
 }
 
+/// The directory and the name that `path` means: a link at its end is followed too, inside the root as all others.
+fn settle(root: &Root, path: &Path) -> io::Result<(OwnedFd, OsString)> {
+    let mut path = path.to_owned();
+    for _ in 0..MAX_LINKS {
+        let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let parent = mount_point::place(root, parent, Kind::Directory, &[])?;
+        let dir = root.dir(&parent)?;
+        match fs::readlinkat(&dir, name, Vec::new()) {
+            Ok(target) => path = parent.join(OsStr::from_bytes(target.as_bytes())),
+            Err(Errno::INVAL | Errno::NOENT) => return Ok((dir, name.to_owned())),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Errno::LOOP.into())
+}
+
 /// Makes a device node, or finds the very same one: runc takes whatever it finds.
 fn make(root: &Root, node: &LinuxDevice) -> io::Result<()> {
-    let path = node.path();
-    let (Some(name), Some(parent)) = (path.file_name(), path.parent()) else {
-        return Err(io::ErrorKind::InvalidInput.into());
-    };
-    let dir = root.create_dirs(parent, 0o755)?;
+    let (dir, name) = settle(root, node.path())?;
     let kind = match node.typ() {
         LinuxDeviceType::B => FileType::BlockDevice,
         LinuxDeviceType::P => FileType::Fifo,
@@ -162,11 +187,11 @@ fn make(root: &Root, node: &LinuxDevice) -> io::Result<()> {
         FileType::Fifo => 0,
         _ => fs::makedev(number(node.major())?, number(node.minor())?),
     };
-    let made = fs::mknodat(&dir, name, kind, Mode::from_raw_mode(node.file_mode().unwrap_or(0o666)), device);
+    let made = fs::mknodat(&dir, &name, kind, Mode::from_raw_mode(node.file_mode().unwrap_or(0o666)), device);
     if !matches!(made, Ok(()) | Err(Errno::EXIST)) {
         return Ok(made?);
     }
-    let found = fs::openat(&dir, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = fs::openat(&dir, &name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
     let stat = fs::fstat(&found)?;
     if (FileType::from_raw_mode(stat.st_mode), stat.st_rdev) != (kind, device) {
         return Err(io::Error::new(io::ErrorKind::AlreadyExists, "another file is there"));
@@ -202,14 +227,28 @@ mod tests {
         assert_eq!((meta.rdev(), meta.gid()), (fs::makedev(1, 5), 7));
         let refused = make(&root, &node("/a/zero", 3)).unwrap_err();
         assert_eq!(refused.to_string(), "another file is there");
-        symlink("zero", dir.path().join("a/link")).unwrap();
-        assert!(make(&root, &node("/a/link", 5)).is_err());
+        for (link, target, place) in [
+            ("link", "zero", "a/zero"),
+            ("dangling", "/up/b/other", "b/other"),
+            ("up", "../../../../c", "c"),
+            ("chain", "dangling", "b/other"),
+        ] {
+            symlink(target, dir.path().join("a").join(link)).unwrap();
+            make(&root, &node(&format!("/a/{link}"), 5)).unwrap();
+            let meta = dir.path().join(place).symlink_metadata().unwrap();
+            assert_eq!(meta.rdev(), fs::makedev(1, 5), "{link}");
+        }
+        symlink("loop", dir.path().join("a/loop")).unwrap();
+        symlink("..", dir.path().join("a/above")).unwrap();
+        for refused in ["/a/loop", "/a/above", "/a/.."] {
+            assert!(make(&root, &node(refused, 5)).is_err(), "{refused}");
+        }
     }
 
     #[test]
     fn propagation_is_private_unless_asked_otherwise() {
         let of = |given: &[&str]| {
-            let mut own = OwnDev { mount: Default::default(), over: Vec::new() };
+            let mut own = OwnDev { mount: Default::default(), over: Vec::new(), working_dir: None };
             own.mount.set_options(Some(given.iter().map(|&option| option.to_owned()).collect()));
             propagation(&own)
         };

@@ -14,7 +14,7 @@ use rustix::io::Errno;
 use super::root_fs::Root;
 
 /// Links followed before a path counts as a loop (path_resolution(7)).
-const MAX_LINKS: usize = 40;
+pub const MAX_LINKS: usize = 40;
 
 /// What is mounted, and so what it is mounted on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
