@@ -140,8 +140,13 @@ fn of_mounts() -> Vec<Row> {
         ),
         (
             mount(json!({ "Type": "x", "Target": "/x" })),
-            r#"400 (invalid JSON: )?invalid mount config for type "x": mount type unknown.*"#,
+            r#"400 invalid mount config for type "x": mount type unknown"#,
         ),
+        (
+            mount(json!({ "Type": "x", "Target": "" })),
+            r#"400 invalid mount config for type "x": field Target must not be empty"#,
+        ),
+        (mount(json!({ "Target": "/x" })), r#"400 invalid mount config for type "": mount type unknown"#),
         (
             mount(json!({ "Type": "tmpfs" })),
             "400 invalid mount config for type \"tmpfs\": field Target must not be empty",

@@ -115,13 +115,13 @@ fn of_mount(mount: &mut Mount, version: ApiVersion) -> Result<(), ApiError> {
         true => Ok(()),
         false => Err(ApiError::invalid(format!("{what} needs API v1.{} or newer", since.since()))),
     };
-    if mount.kind == MountType::Image {
+    if mount.kind == MountType::Image.as_str() {
         named(Feature::ImageMounts, "mount of type image")?;
     }
     if mount.volume_options.as_ref().is_some_and(|options| !options.subpath.is_empty()) {
         named(Feature::VolumeSubpath, "VolumeOptions.Subpath")?;
     }
-    if mount.kind != MountType::Bind {
+    if mount.kind != MountType::Bind.as_str() {
         return Ok(());
     }
     if !version.has(Feature::BindNonRecursive)

@@ -238,8 +238,8 @@ pub enum MountType {
 
 /// A word that is none; the text is dockerd's.
 #[derive(Debug, thiserror::Error)]
-#[error("invalid mount config for type {0:?}: mount type unknown")]
-pub struct UnknownMountType(String);
+#[error("mount type unknown")]
+pub struct UnknownMountType;
 
 impl MountType {
     /// The word on the wire.
@@ -260,7 +260,7 @@ impl TryFrom<String> for MountType {
 
     fn try_from(word: String) -> Result<Self, UnknownMountType> {
         let all = [Self::Bind, Self::Volume, Self::Tmpfs, Self::Image, Self::Npipe, Self::Cluster];
-        all.into_iter().find(|kind| kind.as_str() == word).ok_or(UnknownMountType(word))
+        all.into_iter().find(|kind| kind.as_str() == word).ok_or(UnknownMountType)
     }
 }
 
@@ -268,8 +268,9 @@ impl TryFrom<String> for MountType {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct Mount {
-    #[serde(rename = "Type")]
-    pub kind: MountType,
+    /// Any word: one that is no [`MountType`] is refused once the rest has been looked at.
+    #[serde(rename = "Type", default, deserialize_with = "or_default")]
+    pub kind: String,
     #[serde(default, deserialize_with = "or_default", skip_serializing_if = "String::is_empty")]
     pub source: String,
     #[serde(default, deserialize_with = "or_default")]

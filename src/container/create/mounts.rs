@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Invalid;
 use crate::container::config::ContainerConfig;
-use crate::container::host_config::{BindOptions, HostConfig, Mount, MountType};
+use crate::container::host_config::{BindOptions, HostConfig, Mount, MountType, UnknownMountType};
 use crate::container::record::{MountPoint, NO_COPY, ReadOnly};
 use crate::image::RunConfig;
 
@@ -19,7 +19,7 @@ pub enum InvalidMount {
     #[error("invalid volume specification: '{spec}': invalid mount config for type \"{kind}\": {problem}")]
     Bind { spec: String, kind: &'static str, problem: String },
     #[error("invalid mount config for type \"{kind}\": {problem}")]
-    Mount { kind: &'static str, problem: String },
+    Mount { kind: String, problem: String },
     #[error("Duplicate mount point: {0}")]
     Duplicate(String),
     #[error(
@@ -53,7 +53,7 @@ pub(super) fn decide(
             true => "invalid specification: destination can't be '/'".to_owned(),
             false => format!("invalid mount path: '{target}' mount path must be absolute"),
         };
-        return Err(InvalidMount::Mount { kind: "tmpfs", problem }.into());
+        return Err(InvalidMount::Mount { kind: "tmpfs".to_owned(), problem }.into());
     }
     let declared = config.volumes.iter().flat_map(BTreeMap::keys);
     let declared = declared.chain(image.into_iter().flat_map(|image| &image.volumes));
@@ -238,8 +238,8 @@ impl Modes {
 const PROPAGATIONS: [&str; 6] = ["private", "rprivate", "slave", "rslave", "shared", "rshared"];
 
 fn long_form(mount: &Mount) -> Result<MountPoint, InvalidMount> {
-    let kind = mount.kind.as_str();
-    let refuse = |problem: &str| InvalidMount::Mount { kind, problem: problem.to_owned() };
+    let refuse =
+        |problem: &str| InvalidMount::Mount { kind: mount.kind.clone(), problem: problem.to_owned() };
     if mount.target.is_empty() {
         return Err(refuse("field Target must not be empty"));
     }
@@ -250,26 +250,26 @@ fn long_form(mount: &Mount) -> Result<MountPoint, InvalidMount> {
     if destination == "/" {
         return Err(refuse("invalid specification: destination can't be '/'"));
     }
+    let kind = MountType::try_from(mount.kind.clone()).map_err(|unknown| refuse(&unknown.to_string()))?;
     for (given, name, own) in [
         (mount.bind_options.is_some(), "BindOptions", MountType::Bind),
         (mount.volume_options.is_some(), "VolumeOptions", MountType::Volume),
         (mount.tmpfs_options.is_some(), "TmpfsOptions", MountType::Tmpfs),
         (mount.image_options.is_some(), "ImageOptions", MountType::Image),
     ] {
-        if given && mount.kind != own {
+        if given && kind != own {
             return Err(refuse(&format!("field {name} must not be specified")));
         }
     }
     let base = volume(String::new(), destination, String::new());
-    let base =
-        MountPoint { kind: mount.kind, rw: !mount.read_only, mode: String::new(), anonymous: false, ..base };
-    match mount.kind {
+    let base = MountPoint { kind, rw: !mount.read_only, mode: String::new(), anonymous: false, ..base };
+    match kind {
         MountType::Bind => long_bind(mount, base, refuse),
         MountType::Volume => long_volume(mount, base, refuse),
         MountType::Tmpfs if !mount.source.is_empty() => Err(refuse("field Source must not be specified")),
         MountType::Tmpfs => long_tmpfs(mount, base, refuse),
         MountType::Image => long_image(mount, base, refuse),
-        MountType::Npipe | MountType::Cluster => Err(refuse("mount type unknown")),
+        MountType::Npipe | MountType::Cluster => Err(refuse(&UnknownMountType.to_string())),
     }
 }
 
