@@ -143,3 +143,22 @@ scenario!(an_update_that_cannot_be_changes_nothing, |d| {
         );
     }
 });
+
+scenario!(a_cgroup_parent_stays_in_the_hierarchy, |d| {
+    let id = || d.sh("docker inspect -f '{{.Id}}' box").ok();
+    for (parent, inside) in [("../../mine", "/mine/"), ("/../../mine/../yours", "/yours/"), ("..", "/")] {
+        d.sh(&format!("docker run -d --name box --cgroup-parent {parent} busybox sleep 1000")).ok();
+        assert_eq!(d.sh("docker inspect -f '{{.HostConfig.CgroupParent}}' box").ok(), parent);
+        let groups = d.sh("cat /proc/$(docker inspect -f '{{.State.Pid}}' box)/cgroup").ok();
+        let group = format!(":{inside}{}", id());
+        assert!(
+            groups
+                .lines()
+                .any(|line| line.contains("pids") && line.ends_with(&group) || line == format!("0:{group}")),
+            "{groups}"
+        );
+        d.sh("docker pause box && docker unpause box && docker exec box true").ok();
+        d.sh("docker rm -f box").ok();
+    }
+    d.sh("rmdir $(find /sys/fs/cgroup -name mine -o -name yours)").ok();
+});

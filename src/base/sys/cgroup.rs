@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -247,12 +247,27 @@ pub enum Frozen {
 }
 
 /// The path below a hierarchy's mount point that `linux.cgroupsPath` stands for: itself, or for `slice:prefix:name`
-/// the scope that systemd puts in the slice.
+/// the scope that systemd puts in the slice. It never leads above the mount point: `..` ends there, as for runc.
 pub fn from_specification(cgroups_path: &Path) -> PathBuf {
+    let path = unresolved(cgroups_path);
+    let mut inside = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::Normal(name) => inside.push(name),
+            Component::ParentDir => {
+                inside.pop();
+            }
+            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
+        }
+    }
+    inside
+}
+
+fn unresolved(cgroups_path: &Path) -> PathBuf {
     let text = cgroups_path.to_string_lossy();
     let parts: Vec<_> = text.split(':').collect();
     let [slice, prefix, name] = parts[..] else {
-        return PathBuf::from(text.trim_start_matches('/'));
+        return cgroups_path.to_owned();
     };
     let mut path = PathBuf::new();
     let slice = if slice.is_empty() { "system.slice" } else { slice };
@@ -438,6 +453,8 @@ mod tests {
     fn a_specifications_path_names_a_directory_or_a_scope() {
         for (given, path) in [
             ("/docker/abc", "docker/abc"),
+            ("/../../a/./b/../abc", "a/abc"),
+            ("../../a.slice:docker:abc", "a.slice/docker-abc.scope"),
             ("system.slice:docker:abc", "system.slice/docker-abc.scope"),
             (":docker:abc", "system.slice/docker-abc.scope"),
             ("a-b.slice:docker:abc", "a.slice/a-b.slice/docker-abc.scope"),
