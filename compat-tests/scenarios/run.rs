@@ -291,3 +291,19 @@ scenario!(a_namespace_is_shared_with_a_container_whatever_it_is_called_later, |d
         d.sh("docker inspect three").code(1);
     }
 });
+
+scenario!(a_failed_start_leaves_its_files_and_network_to_be_looked_at, |d| {
+    let paths = "{{.ResolvConfPath}} {{.HostnamePath}} {{.HostsPath}} {{.LogPath}}";
+    let networks = "{{range .NetworkSettings.Networks}}{{.NetworkID}}{{end}}";
+    let shown = |format: &str| d.sh(&format!("docker inspect -f '{format}' box")).ok();
+    d.sh("docker create --name box busybox /nope").ok();
+    assert_eq!((shown(paths).trim(), shown(networks).as_str()), ("", ""));
+    d.sh("docker start box").fails(1, "no such file or directory");
+    let (id, paths) = (shown("{{.Id}}"), shown(paths));
+    let names = ["/resolv.conf", "/hostname", "/hosts", "-json.log"];
+    for (path, name) in paths.split(' ').zip(names) {
+        assert!(path.contains(&id) && path.ends_with(name), "{paths}");
+    }
+    assert_eq!(paths.split(' ').count(), names.len(), "{paths}");
+    assert_eq!(shown(networks), d.sh("docker network inspect -f '{{.Id}}' bridge").ok());
+});

@@ -127,7 +127,7 @@ pub fn inspect<'a>(
     let record = shown.record;
     let (path, args) = record.args.split_first().map_or(("", &[][..]), |(path, args)| (path.as_str(), args));
     // They are written by the first start.
-    let file = |name: &str| if shown.has_started() { text(&place.dir.join(name)) } else { String::new() };
+    let file = |name: &str| if shown.was_set_up() { text(&place.dir.join(name)) } else { String::new() };
     let manifest = || around.manifest(record);
     Inspected {
         id: record.id.as_str(),
@@ -139,7 +139,7 @@ pub fn inspect<'a>(
         resolv_conf_path: file("resolv.conf"),
         hostname_path: file("hostname"),
         hosts_path: file("hosts"),
-        log_path: place.log.filter(|_| shown.has_started()).map(text).unwrap_or_default(),
+        log_path: place.log.filter(|_| shown.was_set_up()).map(text).unwrap_or_default(),
         name: &record.name,
         restart_count: shown.state.restart_count,
         driver: DRIVER,

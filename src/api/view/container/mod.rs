@@ -43,6 +43,11 @@ impl Shown<'_> {
     fn has_started(&self) -> bool {
         !self.state.started_at.is_unset()
     }
+
+    /// True once a start has made its files and joined its networks, whether its process ran or not.
+    fn was_set_up(&self) -> bool {
+        self.has_started() || !self.state.error.is_empty()
+    }
 }
 
 /// Bytes of a container's file system; asked for by `size=1`, which is slow.

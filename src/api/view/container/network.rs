@@ -127,7 +127,7 @@ pub(super) fn endpoints<'a>(
     for (term, settings) in wished.chain([(own, None)]) {
         let network = around.network(term);
         let name = network.as_ref().map_or(term, |network| network.name.as_str());
-        let id = network.as_ref().filter(|_| shown.has_started()).map(|network| network.id.to_string());
+        let id = network.as_ref().filter(|_| shown.was_set_up()).map(|network| network.id.to_string());
         let place =
             networks.entry(name.to_owned()).or_insert_with(|| Endpoint::absent(id.unwrap_or_default()));
         if let Some(settings) = settings {
