@@ -1,6 +1,6 @@
 //! Memory, processors, processes: what is asked is what the kernel enforces.
 
-use crate::harness::scenario::scenario;
+use crate::harness::scenario::{Setup, scenario};
 
 scenario!(a_container_beyond_its_memory_is_killed_and_says_so, |d| {
     d.sh("docker run --name box -m 16m --memory-swap 16m busybox sh -c 'x=a; while :; do x=$x$x; done'")
@@ -142,6 +142,58 @@ scenario!(an_update_that_cannot_be_changes_nothing, |d| {
             "67108864 <nil>"
         );
     }
+});
+
+scenario!(a_container_may_have_a_single_process, |d| {
+    assert_eq!(d.sh("docker run --rm --pids-limit 1 busybox echo alone").ok(), "alone");
+    d.sh("docker run -d --name box --pids-limit 1 busybox sleep 1000").ok();
+    let inside = "cat /sys/fs/cgroup/pids/docker/$(docker inspect -f '{{.Id}}' box)/pids.max 2>/dev/null \
+                  || cat /sys/fs/cgroup/docker/$(docker inspect -f '{{.Id}}' box)/pids.max";
+    assert_eq!(d.sh(inside).ok(), "1");
+    d.sh("docker run --rm --pids-limit 1 busybox sh -c 'true & wait'").fails(2, "can't fork");
+});
+
+scenario!(shares_that_the_kernel_does_not_have_are_refused, |d| {
+    // v2 has weights in their place, and takes the nearest.
+    if d.sh("test -e /sys/fs/cgroup/cpu/cpu.shares").code != 0 {
+        return;
+    }
+    let (least, most) = ("the minimum allowed cpu-shares is 2", "the maximum allowed cpu-shares is 262144");
+    let doing = "error during container init: error setting cgroup config for procHooks process";
+    for (shares, said) in [(1, least), (262_145, most)] {
+        d.sh(&format!("docker run --rm --cpu-shares {shares} busybox true"))
+            .fails(125, &format!("{doing}: {said}"));
+    }
+    d.sh("docker run -d --name box --cpu-shares 262144 busybox sleep 1000").ok();
+    d.sh("docker update --cpu-shares 1 box").fails(1, least);
+    d.sh("docker update --cpu-shares 300000 box").fails(1, most);
+    d.sh("docker update --cpu-shares 2 box").ok();
+    assert_eq!(d.sh("docker inspect -f '{{.HostConfig.CpuShares}}' box").ok(), "2");
+    d.sh("docker stop -t 0 box").ok();
+    d.sh("docker update --cpu-shares 1 box").ok();
+    d.sh("docker start box").fails(1, least);
+});
+
+scenario!(limits_of_a_process_are_the_program_s, |d| {
+    // With fewer runc itself does not get along.
+    assert_eq!(
+        d.sh("docker run --rm -u 1000 --ulimit nofile=16:20 busybox sh -c 'ulimit -Sn; ulimit -Hn'").ok(),
+        "16\n20"
+    );
+    d.sh("docker run --rm --ulimit nofile=99999999999 busybox true").fails(
+        125,
+        "error setting rlimits for ready process: error setting rlimit type 7: operation not permitted",
+    );
+    d.sh("docker run -d --name box --ulimit nofile=20 --ulimit core=5120 busybox sleep 1000").ok();
+    // Blocks of 512 bytes.
+    assert_eq!(d.sh("docker exec -u 1000 box sh -c 'ulimit -Hn; ulimit -c'").ok(), "20\n10");
+});
+
+scenario!(few_descriptors_are_enough, Setup::new().slipway_only(), |d| {
+    // runc needs some 16 of the container's own.
+    assert_eq!(d.sh("docker run --rm --ulimit nofile=3 busybox sh -c 'ulimit -n'").ok(), "3");
+    d.sh("docker run -d --name box --ulimit nofile=3 busybox sleep 1000").ok();
+    assert_eq!(d.sh("docker exec box sh -c 'ulimit -n'").ok(), "3");
 });
 
 scenario!(a_cgroup_parent_stays_in_the_hierarchy, |d| {

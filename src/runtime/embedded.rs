@@ -13,7 +13,7 @@
 
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Hook, LinuxCapabilities, LinuxResources, LinuxSeccomp, Spec};
+use oci_spec::runtime::{Hook, LinuxCapabilities, LinuxResources, LinuxSeccomp, PosixRlimit, Spec};
 
 use super::devices::{self, describe as mount};
 use super::protocol::{Devices, Hooks};
@@ -23,6 +23,7 @@ use crate::base::sys::cgroup;
 pub(super) struct Taken {
     pub seccomp: Option<LinuxSeccomp>,
     pub capabilities: Option<LinuxCapabilities>,
+    pub rlimits: Vec<PosixRlimit>,
     pub resources: Option<LinuxResources>,
     pub hooks: Hooks,
     /// Hooks for the end.
@@ -41,6 +42,7 @@ fn adapt_to(spec: &mut Spec, hierarchies: &[PathBuf]) -> Taken {
     let mut taken = Taken {
         seccomp: None,
         capabilities: None,
+        rlimits: Vec::new(),
         resources: None,
         hooks: Hooks::default(),
         poststop: Vec::new(),
@@ -54,6 +56,8 @@ fn adapt_to(spec: &mut Spec, hierarchies: &[PathBuf]) -> Taken {
     if let Some(process) = spec.process_mut() {
         taken.capabilities = process.capabilities().clone();
         process.set_capabilities(None);
+        taken.rlimits = process.rlimits().clone().unwrap_or_default();
+        process.set_rlimits(None);
     }
     let mut group = None;
     if let Some(linux) = spec.linux_mut() {
@@ -172,17 +176,19 @@ mod tests {
     }
 
     #[test]
-    fn the_filter_and_the_capabilities_are_left_to_the_shim() {
+    fn what_confines_the_process_is_left_to_the_shim() {
         let mut spec: Spec = serde_json::from_str(
             r#"{"ociVersion":"1.0.2","mounts":[],
-                "process":{"user":{"uid":0,"gid":0},"cwd":"/","capabilities":{"bounding":["CAP_KILL"]}},
+                "process":{"user":{"uid":0,"gid":0},"cwd":"/","capabilities":{"bounding":["CAP_KILL"]},
+                           "rlimits":[{"type":"RLIMIT_NOFILE","hard":5,"soft":5}]},
                 "linux":{"seccomp":{"defaultAction":"SCMP_ACT_ALLOW"}}}"#,
         )
         .unwrap();
         let taken = adapt(&mut spec);
         assert!(taken.seccomp.is_some() && taken.capabilities.is_some());
+        assert_eq!(taken.rlimits[0].hard(), 5);
         let json = serde_json::to_value(&spec).unwrap();
-        assert_eq!(json["process"].get("capabilities"), None);
+        assert_eq!((json["process"].get("capabilities"), json["process"].get("rlimits")), (None, None));
         assert_eq!(json["linux"].get("seccomp"), None);
     }
 }

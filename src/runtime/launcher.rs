@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use oci_spec::runtime::{
-    Hook, LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, Spec,
+    Hook, LinuxCapabilities, LinuxNamespaceType, LinuxResources, LinuxSeccomp, Mount, PosixRlimit, Spec,
 };
 use tokio::sync::watch;
 
@@ -162,11 +162,11 @@ impl Launcher {
         if spec.runtime != Runtime::Embedded {
             return Ok(Confinement::default());
         }
-        let Taken { seccomp, capabilities, resources, hooks, poststop, devices } =
+        let Taken { seccomp, capabilities, rlimits, resources, hooks, poststop, devices } =
             embedded::adapt(&mut spec.spec);
-        let Some(profile) = seccomp else {
-            return Ok(Confinement { filter: None, capabilities, resources, hooks, poststop, devices });
-        };
+        let confinement =
+            Confinement { filter: None, capabilities, rlimits, resources, hooks, poststop, devices };
+        let Some(profile) = seccomp else { return Ok(confinement) };
         let filters = self.filters.clone();
         let compiled = tokio::task::spawn_blocking(move || filters.program(&profile)).await;
         let failed = |message: String| LaunchError::Start {
@@ -177,7 +177,7 @@ impl Launcher {
         };
         let compiled = compiled.map_err(|error| failed(error.to_string()))?;
         let filter = compiled.map_err(|error| failed(error.to_string()))?;
-        Ok(Confinement { filter: Some(filter), capabilities, resources, hooks, poststop, devices })
+        Ok(Confinement { filter: Some(filter), ..confinement })
     }
 
     /// Waits until the shim of the container's last run has cleaned up, which had the same directory and cgroup, and
@@ -317,6 +317,7 @@ async fn hold(shim: &Shim, mut sockets: Vec<OwnedFd>) -> Result<(), ShimError> {
 struct Confinement {
     filter: Option<Arc<[u8]>>,
     capabilities: Option<LinuxCapabilities>,
+    rlimits: Vec<PosixRlimit>,
     resources: Option<LinuxResources>,
     hooks: Hooks,
     poststop: Vec<Hook>,
@@ -330,8 +331,6 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         .is_some_and(|all| all.iter().any(|ns| ns.typ() == LinuxNamespaceType::Pid && ns.path().is_none()));
     let user = spec.spec.process().as_ref().map_or(0, |process| process.user().uid());
     let users = users_of(&spec.spec);
-    let rlimits =
-        spec.spec.process().as_ref().and_then(|process| process.rlimits().clone()).unwrap_or_default();
     let terminal = spec.spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let cgroups_path = linux.and_then(|linux| linux.cgroups_path().clone());
     let (streams, clients) =
@@ -352,7 +351,7 @@ fn describe(spec: &mut LaunchSpec, confinement: Confinement) -> (Launch, Vec<Own
         // One that the namespace lacks is the runtime's to complain about.
         user: users.to_host(user).unwrap_or(user),
         in_user_namespace: users != IdMap::default(),
-        rlimits,
+        rlimits: confinement.rlimits,
         within_proc: within_proc(&spec.spec),
         capabilities: confinement.capabilities,
         resources: confinement.resources,

@@ -109,7 +109,7 @@ pub struct Launch {
     /// Whether it has ids of its own, so that it may use nothing of the shim's groups and raise no limit itself.
     #[serde(default)]
     pub in_user_namespace: bool,
-    /// Its limits on what each process may use; the runtime sets them.
+    /// Its limits on what each process may use, where the shim sets them and not the runtime.
     #[serde(default)]
     pub rlimits: Vec<PosixRlimit>,
     /// What may be mounted within the container's `/proc` besides that itself; none where it is not the container's

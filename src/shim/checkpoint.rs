@@ -129,6 +129,7 @@ pub fn restore(
         let Some(stdio) = stdio else { return Err("a terminal cannot be restored".to_owned()) };
         let restored = Criu { dir }.restore(images, &stdio);
         let pid = restored.map_err(|error| format!("runc restore failed: {error}: unknown"))?;
+        creator::limit_processes(launch)?;
         let cgroup = std::fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
         reporter.process(pid, cgroup);
         Ok(())

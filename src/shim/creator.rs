@@ -20,9 +20,9 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxCapabilities, Spec};
+use oci_spec::runtime::{LinuxCapabilities, LinuxResources, PosixRlimit, Spec};
 
-use super::cgroup::{self, Maker, Wanted};
+use super::cgroup::{self, GroupError, Maker, Wanted};
 use super::confine::{Filter, as_program, confine};
 use super::devices::Prepared;
 use super::fork::fork;
@@ -73,8 +73,9 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     let state = dir.join(STATE);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&state).map_err(|e| runtime_error(&e))?;
     make_group(launch)?;
+    // Here, where it is allowed; they are set once nothing more has to be done within them.
+    rlimit::raise(&launch.rlimits);
     if launch.in_user_namespace {
-        rlimit::raise(&launch.rlimits);
         // The library keeps them where the container's user has none.
         nix::unistd::setgroups(&[]).map_err(|e| runtime_error(&e))?;
     }
@@ -82,6 +83,7 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
         reporter,
         filter: Filter::read(dir).map_err(|e| runtime_error(&e))?,
         capabilities: launch.capabilities.clone(),
+        rlimits: launch.rlimits.clone(),
         devices: Rc::new(Prepared::new(&launch.devices).map_err(|e| runtime_error(&e))?),
         home: Rc::default(),
         size: launch.console_size.filter(|_| launch.terminal),
@@ -116,6 +118,7 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     reporter.process(pid, cgroup);
     let allowed = launch.within_proc.as_ref();
     let checked = allowed.map_or(Ok(()), |allowed| leave_proc_alone(pid, allowed));
+    let checked = checked.and_then(|()| limit_processes(launch));
     let go_on =
         || NotifySocket::new(state.join(launch.id.as_str()).join(NOTIFY_FILE)).notify_container_start();
     if let Err(message) = checked.and_then(|()| go_on().map_err(|e| runtime_error(&e))) {
@@ -158,20 +161,28 @@ pub fn forget(dir: &Path) {
     }
 }
 
-/// Makes the container's groups.
+/// Makes the container's groups, with their limits but for one of processes that is tight ([`limit_processes`]).
 pub fn make_group(launch: &Launch) -> Result<(), String> {
-    let (Some(path), Some(resources)) = (launch.cgroups_path.as_deref(), launch.resources.as_ref()) else {
-        return Ok(());
-    };
+    let Some((path, resources)) = group_of(launch) else { return Ok(()) };
     let description = format!("docker container {}", launch.id);
     let maker = if launch.systemd_cgroup { Maker::Systemd(&description) } else { Maker::Own };
-    let wanted = Wanted { path, resources, maker };
-    cgroup::make(&wanted).map_err(|error| {
-        format!(
-            "runc create failed: unable to start container process: unable to apply cgroup configuration: {error}: \
-             unknown"
-        )
-    })
+    let resources = &cgroup::with_room(resources);
+    cgroup::make(&Wanted { path, resources, maker }).map_err(|error| group_error(&error))
+}
+
+/// Sets the limit of processes that was too tight for making the container.
+pub fn limit_processes(launch: &Launch) -> Result<(), String> {
+    let Some((path, resources)) = group_of(launch) else { return Ok(()) };
+    let scope = launch.systemd_cgroup.then_some(path);
+    cgroup::take_room(path, scope, resources).map_err(|error| group_error(&error))
+}
+
+fn group_of(launch: &Launch) -> Option<(&Path, &LinuxResources)> {
+    launch.cgroups_path.as_deref().zip(launch.resources.as_ref())
+}
+
+fn group_error(error: &GroupError) -> String {
+    format!("runc create failed: unable to start container process: {}: {error}: unknown", error.doing())
 }
 
 /// The runtime's error with all its causes, as runc would put it.
@@ -200,6 +211,7 @@ struct ContainerProgram {
     reporter: Reporter,
     filter: Option<Filter>,
     capabilities: Option<LinuxCapabilities>,
+    rlimits: Vec<PosixRlimit>,
     devices: Rc<Prepared>,
     home: Rc<RefCell<Option<String>>>,
     size: Option<Size>,
@@ -227,14 +239,20 @@ impl Executor for ContainerProgram {
 
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let process = spec.process().as_ref().ok_or(ExecutorError::InvalidArg)?;
-        if let Err(error) = self.devices.put() {
-            self.reporter.failure(start_failure(wording(&error.to_string())));
+        let give_up = |reason: &str| {
+            self.reporter.failure(start_failure(wording(reason)));
             // SAFETY: as below.
             unsafe { libc::_exit(255) }
+        };
+        if let Err(error) = self.devices.put() {
+            give_up(&error.to_string());
         }
         let home = self.home.borrow();
         let program = Program::find(process, home.as_deref())
             .map_err(|error| ExecutorError::Other(error.to_string()))?;
+        if let Err(error) = self.rlimits.iter().try_for_each(rlimit::set) {
+            give_up(&format!("error setting rlimits for ready process: {error}"));
+        }
         if let Err(error) = confine(self.filter.as_ref(), self.capabilities.as_ref()) {
             complain(&error.to_string());
             // SAFETY: as below.

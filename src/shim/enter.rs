@@ -14,12 +14,13 @@ use std::sync::OnceLock;
 use libcontainer::syscall::syscall::create_syscall;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{PosixRlimit, Process};
+use oci_spec::runtime::Process;
 
 use super::confine::{ConfineError, Filter, as_program, confine};
 use super::fork::{close_all_but, fork};
 use super::program::{Program, home_of, reason};
 use super::report::{Reporter, start_failure};
+use super::rlimit::{self, RlimitError};
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::fdpass;
 use crate::base::sys::pidfd::PidFd;
@@ -59,8 +60,8 @@ enum EnterError {
         "current working directory is outside of container mount namespace root -- possible container breakout detected"
     )]
     Outside,
-    #[error("error setting rlimit type {kind}: {}", reason(*.errno))]
-    Rlimit { kind: String, errno: Errno },
+    #[error(transparent)]
+    Rlimit(#[from] RlimitError),
     #[error("unable to {what}: {}", reason(*.errno))]
     Step { what: &'static str, errno: Errno },
     #[error("reading the container's seccomp filter: {0}")]
@@ -122,9 +123,7 @@ fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> R
     step("become undumpable", nix::sys::prctl::set_dumpable(false))?;
     let namespaces = namespaces(entry.init);
     let own_users = namespaces.contains(CloneFlags::CLONE_NEWUSER);
-    if own_users {
-        super::rlimit::raise(entry.process.rlimits().as_deref().unwrap_or_default());
-    }
+    rlimit::raise(entry.process.rlimits().as_deref().unwrap_or_default());
     nix::sched::setns(init, namespaces).map_err(EnterError::Namespaces)?;
     if own_users {
         // The host's root is nobody there, and files that it makes (terminals) would be nobody's.
@@ -187,9 +186,6 @@ fn become_process(
     step("make a session", nix::unistd::setsid())?;
     open_streams(stdio, user.uid(), entry.size)?;
     close_all_but(&[reporter.fd()]);
-    for limit in process.rlimits().iter().flatten() {
-        set_rlimit(limit)?;
-    }
     if let Some(profile) = process.apparmor_profile() {
         libcontainer::apparmor::apply_profile(profile)?;
     }
@@ -208,6 +204,7 @@ fn become_process(
         stay_inside()?;
         Ok::<_, EnterError>(Program::find(process, Some(&home_of(user.uid())))?)
     })??;
+    process.rlimits().iter().flatten().try_for_each(rlimit::set)?;
     confine(filter, capabilities)?;
     let errno = program.execute();
     Err(EnterError::Refused(program.refusal(errno)))
@@ -244,13 +241,6 @@ fn dup_onto(fd: BorrowedFd<'_>, target: RawFd) -> Result<(), EnterError> {
     // SAFETY: replaces descriptors 0 to 2, which nothing in this process owns.
     let done = unsafe { libc::dup2(fd.as_raw_fd(), target) };
     step("connect a stream", Errno::result(done)).map(drop)
-}
-
-fn set_rlimit(limit: &PosixRlimit) -> Result<(), EnterError> {
-    let kind = limit.typ().to_string();
-    let wrong = |errno| EnterError::Rlimit { kind: kind.clone(), errno };
-    let resource = super::rlimit::resource(&kind).ok_or_else(|| wrong(Errno::EINVAL))?;
-    nix::sys::resource::setrlimit(resource, limit.soft(), limit.hard()).map_err(wrong)
 }
 
 fn set_groups(groups: &[u32]) -> Result<(), EnterError> {

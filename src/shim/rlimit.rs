@@ -1,10 +1,30 @@
-//! The names of resource limits in an OCI specification, and who may raise them.
+//! Resource limits of an OCI specification. They are raised while this is allowed and set at the end: some leave no room
+//! for what makes the container.
 
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use oci_spec::runtime::PosixRlimit;
 
-/// Raises this process's hard limits to what is asked for: in a user namespace it no longer can. What cannot be raised
-/// is for whoever sets the limits to complain about.
+use super::program::reason;
+
+/// A limit that cannot be set; the text is runc's, which numbers them as the kernel does.
+#[derive(Debug, thiserror::Error)]
+pub enum RlimitError {
+    #[error("invalid rlimit type: {0}")]
+    Unknown(String),
+    #[error("error setting rlimit type {}: {}", *.resource as u32, reason(*.errno))]
+    Set { resource: Resource, errno: Errno },
+}
+
+/// Sets it for this process.
+pub fn set(limit: &PosixRlimit) -> Result<(), RlimitError> {
+    let kind = limit.typ().to_string();
+    let resource = resource(&kind).ok_or(RlimitError::Unknown(kind))?;
+    setrlimit(resource, limit.soft(), limit.hard()).map_err(|errno| RlimitError::Set { resource, errno })
+}
+
+/// Raises this process's hard limits to what is asked for: in a user namespace, or as another user, it no longer can.
+/// What cannot be raised is for [`set`] to complain about.
 pub fn raise(limits: &[PosixRlimit]) {
     for limit in limits {
         let Some(resource) = resource(&limit.typ().to_string()) else { continue };
@@ -17,7 +37,7 @@ pub fn raise(limits: &[PosixRlimit]) {
 }
 
 /// The limit that `RLIMIT_…` names.
-pub fn resource(name: &str) -> Option<Resource> {
+fn resource(name: &str) -> Option<Resource> {
     Some(match name {
         "RLIMIT_AS" => Resource::RLIMIT_AS,
         "RLIMIT_CORE" => Resource::RLIMIT_CORE,

@@ -1,9 +1,11 @@
 //! Limits as cgroup v1 has them, which are those of the specification (Documentation/admin-guide/cgroup-v1). Pure but
 //! for what it is told of the group as it is.
 
+use std::ops::RangeInclusive;
+
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxDeviceCgroup, LinuxMemory, LinuxResources};
 
-use super::limits::{Missing, device_weights, named, throttles};
+use super::limits::{LimitError, Missing, device_weights, named, throttles};
 
 /// One write into the group's directory of a controller.
 #[derive(Debug, PartialEq, Eq)]
@@ -28,6 +30,19 @@ pub struct Present {
 pub enum Devices {
     Set,
     Left,
+}
+
+/// The shares that the kernel has; others it takes and makes one of these of (`MIN_SHARES`, `MAX_SHARES`).
+const SHARES: RangeInclusive<u64> = 2..=262_144;
+
+/// Refuses what the kernel would silently make something else of. v2 has no shares: there the nearest weight is taken.
+pub fn check(resources: &LinuxResources) -> Result<(), LimitError> {
+    match resources.cpu().as_ref().and_then(LinuxCpu::shares) {
+        None | Some(0) => Ok(()),
+        Some(shares) if shares < *SHARES.start() => Err(LimitError::FewShares(*SHARES.start())),
+        Some(shares) if shares > *SHARES.end() => Err(LimitError::ManyShares(*SHARES.end())),
+        Some(_) => Ok(()),
+    }
 }
 
 /// The writes that set `resources`, in order.
@@ -186,6 +201,19 @@ mod tests {
         }
         let bfq = Present { bfq: true, ..Present::default() };
         assert_eq!(written(r#"{"blockIO":{"weight":500}}"#, bfq), ["blkio.bfq.weight=500"]);
+    }
+
+    #[test]
+    fn shares_that_the_kernel_does_not_have_are_refused() {
+        let checked = |shares: u64| {
+            let resources = format!(r#"{{"cpu":{{"shares":{shares}}}}}"#);
+            check(&serde_json::from_str(&resources).unwrap())
+        };
+        for shares in [0, 2, 262_144] {
+            assert_eq!(checked(shares), Ok(()), "{shares}");
+        }
+        assert_eq!(checked(1), Err(LimitError::FewShares(2)));
+        assert_eq!(checked(262_145), Err(LimitError::ManyShares(262_144)));
     }
 
     #[test]

@@ -15,6 +15,10 @@ pub enum LimitError {
     SwapWithoutMemory,
     #[error("memory+swap limit should be >= memory limit")]
     SwapBelowMemory,
+    #[error("the minimum allowed cpu-shares is {0}")]
+    FewShares(u64),
+    #[error("the maximum allowed cpu-shares is {0}")]
+    ManyShares(u64),
 }
 
 /// A limit, or that there is none.

@@ -10,11 +10,12 @@ mod legacy;
 mod limits;
 mod systemd;
 
+use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::LinuxResources;
+use oci_spec::runtime::{LinuxPids, LinuxResources};
 
 use crate::base::sys::bpf;
 use crate::base::sys::cgroup::{self, Cgroup, Hierarchy};
@@ -77,6 +78,20 @@ pub enum GroupError {
     Scope(#[from] ScopeError),
 }
 
+impl GroupError {
+    /// What runc was about when this went wrong.
+    pub fn doing(&self) -> &'static str {
+        match self {
+            Self::Create { .. } | Self::Find(_) | Self::NoController(_) | Self::Scope(_) => {
+                "unable to apply cgroup configuration"
+            }
+            Self::Write { .. } | Self::Devices(_) | Self::MemoryInUse { .. } | Self::Limit(_) => {
+                "error during container init: error setting cgroup config for procHooks process"
+            }
+        }
+    }
+}
+
 /// Makes it. systemd wants a process in a scope: that is the caller, until it ends.
 pub fn make(wanted: &Wanted<'_>) -> Result<(), GroupError> {
     let limits = Limits::of(wanted.resources)?;
@@ -95,6 +110,33 @@ pub fn make(wanted: &Wanted<'_>) -> Result<(), GroupError> {
     set_unified(&dir, &limits)?;
     let program = devices::program(wanted.resources.devices().as_deref().unwrap_or_default());
     bpf::guard_devices(&dir, &program).map_err(GroupError::Devices)
+}
+
+/// Processes that make a container are in its group with it until it runs: libcontainer's, hooks, and the one that
+/// asked systemd for the scope.
+const MAKERS: i64 = 8;
+
+/// The same limits, but for one of processes that leaves no room for those that make the container.
+pub fn with_room(resources: &LinuxResources) -> Cow<'_, LinuxResources> {
+    if tight(resources).is_none() {
+        return Cow::Borrowed(resources);
+    }
+    let mut roomy = resources.clone();
+    roomy.set_pids(Some(*LinuxPids::default().set_limit(MAKERS)));
+    Cow::Owned(roomy)
+}
+
+/// Sets the limit that [`with_room`] has left out.
+pub fn take_room(path: &Path, scope: Option<&Path>, resources: &LinuxResources) -> Result<(), GroupError> {
+    let Some(pids) = tight(resources) else { return Ok(()) };
+    let mut only = LinuxResources::default();
+    only.set_pids(Some(pids));
+    let group = Cgroup::named(path).map_err(GroupError::Find)?;
+    update(&group, scope, &only)
+}
+
+fn tight(resources: &LinuxResources) -> Option<LinuxPids> {
+    resources.pids().filter(|pids| (1..MAKERS).contains(&pids.limit()))
 }
 
 /// Changes the limits of a group that is in use; devices stay as they are. `scope` is its path if systemd has made it.
@@ -122,6 +164,7 @@ fn set_legacy(
     resources: &LinuxResources,
     devices: legacy::Devices,
 ) -> Result<(), GroupError> {
+    legacy::check(resources)?;
     let number = |file: &str| {
         let text = fs::read_to_string(group.dir("memory")?.join(file)).ok()?;
         text.trim().parse::<u64>().ok()
@@ -248,6 +291,22 @@ mod tests {
         inherit_cpuset(top.path(), &dir).unwrap();
         assert_eq!(fs::read_to_string(dir.join("cpuset.cpus")).unwrap(), "1");
         assert_eq!(fs::read_to_string(top.path().join("docker/cpuset.cpus")).unwrap(), "1\n");
+    }
+
+    #[test]
+    fn a_tight_limit_of_processes_has_room_for_those_that_make_the_container() {
+        let limit = |asked: i64| {
+            let asked = format!(r#"{{"pids":{{"limit":{asked}}},"unified":{{"a":"b"}}}}"#);
+            let asked: LinuxResources = serde_json::from_str(&asked).unwrap();
+            let roomy = with_room(&asked);
+            assert_eq!(roomy.unified(), asked.unified());
+            (roomy.pids().unwrap().limit(), tight(&asked).map(|pids| pids.limit()))
+        };
+        assert_eq!(limit(1), (MAKERS, Some(1)));
+        for asked in [-1, 0, MAKERS, 100] {
+            assert_eq!(limit(asked), (asked, None));
+        }
+        assert_eq!(tight(&LinuxResources::default()), None);
     }
 
     #[test]
