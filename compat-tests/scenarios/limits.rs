@@ -189,6 +189,13 @@ scenario!(limits_of_a_process_are_the_program_s, |d| {
     assert_eq!(d.sh("docker exec -u 1000 box sh -c 'ulimit -Hn; ulimit -c'").ok(), "20\n10");
 });
 
+scenario!(an_unknown_kernel_parameter_is_named, |d| {
+    d.sh("docker run --rm --sysctl net.ipv4.ip_forward=0 --sysctl net.ipv4.foo=1 busybox true").fails(
+        127,
+        "error during container init: open /proc/sys/net/ipv4/foo: no such file or directory: unknown",
+    );
+});
+
 scenario!(few_descriptors_are_enough, Setup::new().slipway_only(), |d| {
     // runc needs some 16 of the container's own.
     assert_eq!(d.sh("docker run --rm --ulimit nofile=3 busybox sh -c 'ulimit -n'").ok(), "3");

@@ -30,6 +30,7 @@ use super::hooks;
 use super::program::Program;
 use super::report::{Reporter, complain, start_failure};
 use super::rlimit;
+use super::sysctl;
 use super::trace::Hints;
 use crate::base::sys::mount::{self, MountPoint};
 use crate::base::sys::pty;
@@ -37,6 +38,8 @@ use crate::runtime::protocol::{Launch, Size};
 
 /// Directory of the runtime library's own files, in the container's. Nothing in it is ever trusted.
 const STATE: &str = "runtime";
+/// The runtime library's words for a kernel parameter, or another file, that is not there.
+const NOT_IN_PROC: &str = "open subpath in procfs failed";
 /// The container's ends of its streams; none with a terminal.
 pub type Stdio = Option<[OwnedFd; 3]>;
 /// Name of the socket on which the runtime hands over the terminal.
@@ -108,7 +111,7 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
         .with_detach(true)
         .as_sibling(true)
         .build()
-        .map_err(|e| runtime_error(&e))?;
+        .map_err(|e| unknown_sysctl(dir, &e).unwrap_or_else(|| runtime_error(&e)))?;
     let pid = container.pid().ok_or_else(|| "the runtime made no process".to_owned())?.as_raw();
     if launch.terminal && launch.user != 0 {
         // The terminal is of the container's own devpts: reached through the process that has it open.
@@ -197,6 +200,12 @@ fn runtime_error(error: &dyn Error) -> String {
         source = error.source();
     }
     wording(&text)
+}
+
+/// What [`runtime_error`] would not name.
+fn unknown_sysctl(dir: &Path, error: &dyn Error) -> Option<String> {
+    let file = runtime_error(error).contains(NOT_IN_PROC).then(|| sysctl::missing(dir)).flatten()?;
+    Some(wording(&format!("open {}: no such file or directory", file.display())))
 }
 
 fn wording(text: &str) -> String {

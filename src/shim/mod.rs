@@ -33,6 +33,7 @@ mod relay;
 mod report;
 mod rlimit;
 mod streams;
+mod sysctl;
 mod trace;
 
 use std::collections::BTreeMap;
