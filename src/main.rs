@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Some(shim::hooks::ROLE) => shim::hooks::main(),
         Some(shim::pid1::ROLE) => shim::pid1::run(&args.collect::<Vec<_>>()),
         Some(logs::compress::ROLE) => logs::compress::main(args),
-        Some(logs::forward::ROLE) => logs::forward::main(args),
+        Some(logs::forward::ROLE) => logs::forward::main(),
         first => server::main(first.map(str::to_owned).into_iter().chain(args).collect()),
     }
 }

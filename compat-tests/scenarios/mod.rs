@@ -3,6 +3,7 @@
 mod attach;
 mod checkpoints;
 mod commit;
+mod compose;
 mod copy;
 mod copy_attacks;
 mod crash;

@@ -30,6 +30,10 @@ const FAREWELL: Duration = Duration::from_secs(10);
 /// The log is looked at at least so often.
 const GLANCE: Duration = Duration::from_secs(1);
 
+/// The variable that holds a process's [`Job`]: values of the container's variables may be in it, which are nobody
+/// else's to read; arguments are everybody's.
+const JOB: &str = "SLIPWAY_FORWARD";
+
 #[derive(Serialize, Deserialize)]
 struct Job {
     /// The log's current file.
@@ -60,7 +64,7 @@ impl Forwarder {
             losses: losses.cloned(),
         };
         let mut command = Command::new("/proc/self/exe");
-        command.arg(ROLE).arg(serde_json::to_string(&job)?);
+        command.arg(ROLE).env(JOB, serde_json::to_string(&job)?);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn()?;
         let end = child.stdin.take();
@@ -73,9 +77,9 @@ impl Forwarder {
     }
 }
 
-/// Forwards the log that the first argument describes.
-pub fn main(mut args: impl Iterator<Item = String>) -> ExitCode {
-    let job = args.next().and_then(|job| serde_json::from_str::<Job>(&job).ok());
+/// Forwards the log that the environment describes.
+pub fn main() -> ExitCode {
+    let job = std::env::var(JOB).ok().and_then(|job| serde_json::from_str::<Job>(&job).ok());
     match job.map(|job| run(job, io::stdin().as_fd(), FAREWELL)) {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(_)) | None => ExitCode::FAILURE,
