@@ -1,4 +1,4 @@
-//! Docker Compose as Debian ships it, which is strict about what it reads: a project's life.
+//! Compose: the life of a project with docker-compose as Debian ships it, which is strict about what it reads.
 
 use serde_json::json;
 
