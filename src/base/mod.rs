@@ -8,6 +8,7 @@ pub mod durable;
 pub mod host;
 pub mod id;
 pub mod id_map;
+pub mod missing;
 pub mod sys;
 #[cfg(test)]
 pub mod testing;

@@ -17,6 +17,7 @@ use super::record::{MountPoint, Record};
 use super::state::Volumes;
 use super::subpaths;
 use crate::base::id_map::Owner;
+use crate::base::missing::missing_is_fine;
 use crate::snapshot::{self, Durability, MountOptions, SnapshotError, Writable};
 
 /// A mounted root and what is mounted over it.
@@ -171,10 +172,7 @@ async fn release_places(record: &Record, dir: PathBuf) {
 /// Detaches a mount that something still uses: what uses it keeps it, nothing new can.
 fn unmount(target: &Path) -> io::Result<()> {
     crate::base::sys::mount::unmount_if_mounted(target, crate::base::sys::mount::Unmount::Lazy)?;
-    match fs::remove_dir(target) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    missing_is_fine(fs::remove_dir(target))
 }
 
 /// Removes the anonymous volumes that were made for a container.

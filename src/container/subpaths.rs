@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::error::ContainerError;
 use super::storage::Paths;
 use crate::base::id::ContainerId;
+use crate::base::missing::missing_is_fine;
 use crate::base::sys::mount::{Recursion, Unmount, bind, unmount_if_mounted};
 use crate::base::sys::root_fs::{Root, proc_path};
 
@@ -83,10 +84,7 @@ pub(super) fn clear(target: &Path) -> io::Result<()> {
         Ok(_) => fs::remove_file(target),
         Err(error) => Err(error),
     };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    missing_is_fine(removed)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use super::{
     SandboxRequest, State, UserNamespace, bridge,
 };
 use crate::base::id::EndpointId;
+use crate::base::missing::missing_is_fine;
 use crate::base::sys::netlink::{Message, Socket};
 use crate::base::sys::netns;
 
@@ -392,10 +393,7 @@ pub(super) const VETH_PREFIX: &str = "veth";
 
 /// Keeps interfaces that are made from now on in the caller's namespace free of IPv6; the loopback has it already.
 pub(super) fn disable_ipv6() -> io::Result<()> {
-    match fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1") {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-        _ => Ok(()),
-    }
+    missing_is_fine(fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1"))
 }
 
 /// The addresses of an endpoint.

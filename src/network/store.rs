@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use super::model::Network;
 use crate::base::durable;
 use crate::base::id::NetworkId;
+use crate::base::missing::missing_is_fine;
 
 /// The directory of network records.
 pub(super) struct Store {
@@ -50,10 +51,8 @@ impl Store {
 
     /// Removes a record; a missing one is no error.
     pub fn remove(&self, id: &NetworkId) -> io::Result<()> {
-        match fs::remove_file(self.path(id)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => durable::sync_dir(&self.dir),
-        }
+        missing_is_fine(fs::remove_file(self.path(id)))?;
+        durable::sync_dir(&self.dir)
     }
 
     fn path(&self, id: &NetworkId) -> PathBuf {

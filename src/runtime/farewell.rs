@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::durable;
 use crate::base::id::ContainerId;
+use crate::base::missing::missing_is_fine;
 
 const FILE: &str = "poststop.json";
 /// Beside the directory of all containers' own: what is being called.
@@ -42,10 +43,7 @@ impl Farewell {
     /// Leaves it in the container's directory, in the place of an earlier one; nothing if nobody is to be told.
     pub fn leave(&self) -> io::Result<()> {
         for stale in [self.dir.join(FILE), called(&self.dir)?] {
-            match fs::remove_file(stale) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
+            missing_is_fine(fs::remove_file(stale))?;
         }
         if self.hooks.is_empty() {
             return Ok(());

@@ -34,6 +34,7 @@ use super::spec::LaunchSpec;
 use crate::base::durable;
 use crate::base::id::ContainerId;
 use crate::base::id_map::IdMap;
+use crate::base::missing::missing_is_fine;
 use crate::base::sys::sealed::SealedProgram;
 use crate::base::sys::{fdpass, socket_at, spawn};
 use crate::logs::losses::Place;
@@ -382,11 +383,4 @@ fn within_proc(spec: &Spec) -> Option<Vec<PathBuf>> {
     let mounted = mounts().map(|mount| mount.destination().as_path());
     let all = mounted.chain(masked.map(Path::new)).filter(|path| path.starts_with("/proc"));
     Some(all.map(Path::to_owned).collect())
-}
-
-fn missing_is_fine(outcome: io::Result<()>) -> io::Result<()> {
-    match outcome {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }

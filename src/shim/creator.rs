@@ -32,6 +32,7 @@ use super::report::{Reporter, complain, start_failure};
 use super::rlimit;
 use super::sysctl;
 use super::trace::Hints;
+use crate::base::missing::missing_is_fine;
 use crate::base::sys::mount::{self, MountPoint};
 use crate::base::sys::pty;
 use crate::runtime::protocol::{Launch, Size};
@@ -156,11 +157,8 @@ fn leave_proc_alone(pid: i32, allowed: &[PathBuf]) -> Result<(), String> {
 
 /// Removes the library's own files of a container that was made and is not to go on: the next one has its name.
 pub fn forget(dir: &Path) {
-    match fs::remove_dir_all(dir.join(STATE)) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            complain(&format!("shim: removing the runtime's files: {error}"));
-        }
-        _ => {}
+    if let Err(error) = missing_is_fine(fs::remove_dir_all(dir.join(STATE))) {
+        complain(&format!("shim: removing the runtime's files: {error}"));
     }
 }
 

@@ -8,6 +8,7 @@ use super::index::Mounts;
 use super::{DATA, Missing, Volume, Volumes};
 use crate::base::durable;
 use crate::base::id::ContainerId;
+use crate::base::missing::missing_is_fine;
 use crate::base::sys::mount::{self, Unmount};
 use crate::base::sys::root_fs::remove_tree;
 
@@ -22,10 +23,7 @@ pub(super) fn mark(dir: &Path, maker: &ContainerId) -> io::Result<()> {
 impl Volumes {
     /// Notes that the container an anonymous volume was made for is there to stay.
     pub fn settle(&self, name: &str) -> io::Result<()> {
-        match std::fs::remove_file(self.root.join(name).join(MAKER)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
+        missing_is_fine(std::fs::remove_file(self.root.join(name).join(MAKER)))
     }
 
     /// Removes what a crash has left. Call it once all containers have said which volumes they use and which they may

@@ -8,6 +8,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use crate::base::missing::missing_is_fine;
+
 /// Bytes of an address without the last, which is zero.
 const LONGEST: usize = 107;
 
@@ -26,10 +28,7 @@ pub fn connect(dir: &Path, name: &str) -> io::Result<UnixStream> {
 /// Makes the socket `name` in `dir` for datagrams, in the place of one whose owner is gone.
 pub fn bind_datagram(dir: &Path, name: &str) -> io::Result<UnixDatagram> {
     let (_open, path) = short(dir, name)?;
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
+    missing_is_fine(std::fs::remove_file(&path))?;
     UnixDatagram::bind(path)
 }
 

@@ -1,4 +1,4 @@
-//! The process that forwards a container's log, `slipwayd forward-log JOB`, and how it is started.
+//! The process that forwards a container's log, `slipwayd forward-log`, and how it is started.
 //!
 //! Its standard input is a pipe that the shim holds: the end of it is the end of the container. It then sends what is
 //! left, for a while, and ends. The sink may take as long as it likes for anything: a thread of its own waits for it,

@@ -11,6 +11,7 @@ use std::process::{Child, Command, Stdio};
 
 use super::Compression::{self, Gzip, Plain};
 use super::WriterOptions;
+use crate::base::missing::missing_is_fine;
 use crate::logs::compress::{self, Identity};
 
 /// Makes room for a new current file at `path`, keeping `max_file` − 1 older ones. The current file is gone from
@@ -124,13 +125,6 @@ fn rotated(path: &Path, number: u32, form: Compression) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(format!(".{number}{end}"));
     name.into()
-}
-
-fn missing_is_fine(done: io::Result<()>) -> io::Result<()> {
-    match done {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
 }
 
 /// Runs `slipwayd compress-log` for the file rotated last, one at a time.
