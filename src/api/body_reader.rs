@@ -2,23 +2,31 @@
 
 use std::collections::VecDeque;
 use std::io::{self, BufRead, Read};
+use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-use axum::body::Body;
+use axum::body::{Body, BodyDataStream};
 use bytes::{Buf, Bytes};
 use futures_util::StreamExt;
 use tokio::sync::Notify;
 
+use crate::api::hijack::Connection;
+use crate::api::loan::Loan;
+
 /// Bytes that are read ahead, plus at most one piece of the connection's.
 const AHEAD: usize = 1 << 20;
+/// What follows after so many bytes is received by the reader.
+const LARGE: u64 = 256 << 10;
 
 /// A body for a thread that blocks. A client that breaks off is a read error. The first piece has four bytes, if there
 /// are as many: enough to tell how an archive is compressed.
 ///
-/// Clients send archives in pieces of some 100 bytes, which is why neither side is woken for each of them: the reader
-/// only when it has nothing left, the connection when half of what it had read ahead is used up.
+/// Clients send archives in pieces of some 100 bytes to 32 KiB, which is why neither side is woken for each of them:
+/// the reader only when it has nothing left, the connection when half of what it had read ahead is used up. Of a large
+/// body the reader receives the most part by itself, if it may have the connection.
 pub struct BodyReader {
     shared: Arc<Shared>,
+    rest: Option<Box<Rest>>,
     piece: Bytes,
     started: bool,
 }
@@ -36,11 +44,31 @@ struct Ahead {
     pieces: VecDeque<Bytes>,
     /// Bytes in all pieces.
     length: usize,
-    end: Option<io::Result<()>>,
+    end: Option<End>,
     /// The reader waits.
     awaited: bool,
     /// The reader is gone.
     unwanted: bool,
+}
+
+/// What comes after the pieces.
+enum End {
+    Whole,
+    Broken(io::Error),
+    /// The reader receives the rest by itself.
+    Handed(Box<Rest>),
+}
+
+/// What is still to be received.
+struct Rest {
+    pieces: BodyDataStream,
+    loan: Loan,
+}
+
+impl Rest {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        self.loan.block_on(self.pieces.next()).transpose().map_err(io::Error::other)
+    }
 }
 
 impl Shared {
@@ -80,28 +108,53 @@ enum Wish {
 struct Receiver(Arc<Shared>);
 
 impl Receiver {
-    async fn receive(self, body: Body) {
+    async fn receive(self, body: Body, connection: Option<Connection>) {
         let mut pieces = body.into_data_stream();
-        while let Some(piece) = pieces.next().await {
+        if let Some(connection) = connection {
+            if self.receive_some(&mut pieces, LARGE).await.is_break() {
+                return;
+            }
+            if let Some(loan) = connection.borrow().await {
+                return self.end(End::Handed(Box::new(Rest { pieces, loan })));
+            }
+        }
+        // How it ends is told to the reader.
+        let _ = self.receive_some(&mut pieces, u64::MAX).await;
+    }
+
+    /// Receives the next `most` bytes or a little more.
+    async fn receive_some(&self, pieces: &mut BodyDataStream, most: u64) -> ControlFlow<()> {
+        let mut received = 0;
+        while received < most {
+            let Some(piece) = pieces.next().await else {
+                self.end(End::Whole);
+                return ControlFlow::Break(());
+            };
             match piece {
-                Ok(piece) => self.0.put(|ahead| {
-                    ahead.length += piece.len();
-                    ahead.pieces.push_back(piece);
-                }),
-                Err(error) => return self.end(Err(io::Error::other(error))),
+                Ok(piece) => {
+                    received += piece.len() as u64;
+                    self.0.put(|ahead| {
+                        ahead.length += piece.len();
+                        ahead.pieces.push_back(piece);
+                    });
+                }
+                Err(error) => {
+                    self.end(End::Broken(io::Error::other(error)));
+                    return ControlFlow::Break(());
+                }
             }
             loop {
                 match self.0.wish() {
                     Wish::More => break,
                     Wish::Room => self.0.room.notified().await,
-                    Wish::Nothing => return,
+                    Wish::Nothing => return ControlFlow::Break(()),
                 }
             }
         }
-        self.end(Ok(()));
+        ControlFlow::Continue(())
     }
 
-    fn end(&self, end: io::Result<()>) {
+    fn end(&self, end: End) {
         self.0.put(|ahead| {
             ahead.end.get_or_insert(end);
         });
@@ -110,20 +163,23 @@ impl Receiver {
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.end(Err(io::ErrorKind::ConnectionAborted.into()));
+        self.end(End::Broken(io::ErrorKind::ConnectionAborted.into()));
     }
 }
 
 impl BodyReader {
-    /// Starts to read the body.
-    pub fn new(body: Body) -> Self {
+    /// Starts to read the body. With a `connection` nothing is sent to the client while the reader is not read.
+    pub fn new(body: Body, connection: Option<Connection>) -> Self {
         let shared = Arc::<Shared>::default();
-        tokio::spawn(Receiver(shared.clone()).receive(body));
-        Self { shared, piece: Bytes::new(), started: false }
+        tokio::spawn(Receiver(shared.clone()).receive(body, connection));
+        Self { shared, rest: None, piece: Bytes::new(), started: false }
     }
 
     /// The next piece; `None` at the end.
-    fn next(&self) -> io::Result<Option<Bytes>> {
+    fn next(&mut self) -> io::Result<Option<Bytes>> {
+        if let Some(rest) = &mut self.rest {
+            return rest.next().inspect_err(|_| self.rest = None);
+        }
         let mut ahead = self.shared.ahead();
         loop {
             if let Some(piece) = ahead.pieces.pop_front() {
@@ -134,10 +190,23 @@ impl BodyReader {
                 }
                 return Ok(Some(piece));
             }
-            match &mut ahead.end {
-                Some(Ok(())) => return Ok(None),
-                Some(Err(error)) => return Err(std::mem::replace(error, error.kind().into())),
+            match ahead.end.take() {
                 None => {}
+                Some(End::Handed(rest)) => {
+                    // That is what comes after an error of the rest.
+                    ahead.end = Some(End::Broken(io::ErrorKind::ConnectionAborted.into()));
+                    drop(ahead);
+                    self.rest = Some(rest);
+                    return self.next();
+                }
+                Some(End::Whole) => {
+                    ahead.end = Some(End::Whole);
+                    return Ok(None);
+                }
+                Some(End::Broken(error)) => {
+                    ahead.end = Some(End::Broken(error.kind().into()));
+                    return Err(error);
+                }
             }
             ahead.awaited = true;
             ahead = self.shared.arrived.wait(ahead).unwrap_or_else(PoisonError::into_inner);
@@ -193,7 +262,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_body_s_first_piece_is_long_enough_to_look_at() {
-        let mut reader = BodyReader::new(body(["a", "bc", "", "defg", "h"].map(|piece| Ok(piece.into()))));
+        let mut reader =
+            BodyReader::new(body(["a", "bc", "", "defg", "h"].map(|piece| Ok(piece.into()))), None);
         let read = tokio::task::spawn_blocking(move || {
             let first = reader.fill_buf().unwrap().to_vec();
             let mut all = String::new();
@@ -206,7 +276,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_breaks_off_is_an_error_after_what_it_sent() {
         let broken = [Ok(Bytes::from("abcd")), Err(io::ErrorKind::BrokenPipe.into())];
-        let mut reader = BodyReader::new(body(broken));
+        let mut reader = BodyReader::new(body(broken), None);
         let read = tokio::task::spawn_blocking(move || {
             let mut all = Vec::new();
             let ended = reader.read_to_end(&mut all);
@@ -225,7 +295,7 @@ mod tests {
             count.fetch_add(1, Ordering::SeqCst);
             Ok(vec![number as u8; PIECE].into())
         });
-        let mut reader = BodyReader::new(body(pieces));
+        let mut reader = BodyReader::new(body(pieces), None);
         tokio::time::sleep(Duration::from_millis(100)).await;
         let ahead = taken.load(Ordering::SeqCst) * PIECE;
         assert!((AHEAD..=AHEAD + 2 * PIECE).contains(&ahead), "{ahead} bytes");
@@ -248,7 +318,7 @@ mod tests {
             let _ = &count;
             Ok(vec![0; 1000].into())
         });
-        let reader = BodyReader::new(body(pieces));
+        let reader = BodyReader::new(body(pieces), None);
         tokio::task::yield_now().await;
         drop(reader);
         let gone = async {

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use crate::api::COMMON_HEADERS;
 use crate::api::auth_header::RegistryAuth;
 use crate::api::body::{self, Absent};
+use crate::api::body_reader::BodyReader;
 use crate::api::decode::{Decode, Decoder, Form};
 use crate::api::error::ApiError;
 use crate::api::handlers::containers::Lists;
@@ -81,9 +82,14 @@ impl<P> Call<P> {
         Ok(body::json(&self.headers, body, Absent::Empty).await?)
     }
 
-    /// The body as it comes, for archives: read it with `into_data_stream()`.
-    pub fn body_stream(&mut self) -> Body {
-        std::mem::take(&mut self.body)
+    /// The body for a thread that blocks, such as an archive that is unpacked.
+    pub fn body_reader(&mut self) -> BodyReader {
+        BodyReader::new(std::mem::take(&mut self.body), None)
+    }
+
+    /// The same for a handler that says nothing before all is read: nothing is sent while the thread does not read.
+    pub fn upload(&mut self) -> BodyReader {
+        BodyReader::new(std::mem::take(&mut self.body), self.connection.clone())
     }
 
     /// The credentials of `X-Registry-Auth`, empty if there are none.

@@ -15,8 +15,9 @@
 //! and move the operation in `bind.rs` out of the `not_yet` block: `ContainerInspect => containers::inspect,`.
 //!
 //! - The request: `call.params`, `call.version.has(Feature::…)` (never compare numbers; add a row in `versions.rs`),
-//!   `call.json::<T>().await?`, `call.json_or_default::<T>().await?`, `call.body_stream()`, `call.registry_auth()?`,
-//!   filters: `call.params.filters.allow(&["label", "name"])?`, then `exact`, `prefix`, `pattern`, `labels`.
+//!   `call.json::<T>().await?`, `call.json_or_default::<T>().await?`, `call.body_reader()`, `call.upload()`,
+//!   `call.registry_auth()?`, filters: `call.params.filters.allow(&["label", "name"])?`, then `exact`, `prefix`,
+//!   `pattern`, `labels`.
 //! - The answer: `respond::{json, no_content, empty, bytes, json_stream, json_lines, channel, raw_stream}`.
 //! - Errors: `impl From<YourError> for ApiError` in `error.rs`, a wildcard-free match that chooses the status.
 //! - attach and exec: `let client = call.hijack(Framing::Multiplexed).await?` gives the client's socket.
@@ -30,6 +31,7 @@ pub mod bind;
 pub mod body;
 mod body_reader;
 pub mod call;
+pub mod client_io;
 pub mod conformance;
 pub mod connection;
 pub mod decode;
@@ -40,11 +42,13 @@ pub mod handlers;
 pub mod hijack;
 mod leftover;
 pub mod lifetime;
+mod loan;
 pub mod moment;
 mod request_line;
 pub mod respond;
 pub mod routing;
 pub mod spec;
+pub mod unix_io;
 pub mod versions;
 pub mod view;
 pub mod websocket;

@@ -10,7 +10,8 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::listen::TokioListener;
-use crate::api::hijack::ClientIo;
+use crate::api::client_io::ClientIo;
+use crate::api::unix_io::UnixIo;
 use crate::api::{Api, connection};
 
 /// How long a client may take to agree on TLS.
@@ -32,9 +33,10 @@ pub fn start(listener: TokioListener, api: Arc<Api>, mut closing: watch::Receive
 async fn accept(listener: TokioListener, api: Arc<Api>, closing: watch::Receiver<bool>) {
     loop {
         let accepted = match &listener {
-            TokioListener::Unix(unix) => {
-                unix.accept().await.map(|(stream, _)| Accepted::Plain(ClientIo::Unix(stream)))
-            }
+            TokioListener::Unix(unix) => unix
+                .accept()
+                .await
+                .and_then(|(stream, _)| Ok(Accepted::Plain(ClientIo::Unix(UnixIo::new(stream)?)))),
             TokioListener::Tcp(tcp, tls) => tcp.accept().await.map(|(stream, _)| Accepted::tcp(stream, tls)),
         };
         match accepted {

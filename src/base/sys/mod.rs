@@ -1,5 +1,6 @@
 //! System calls behind safe functions. With `shim`, the only place for `unsafe`.
 
+pub mod bell;
 pub mod bpf;
 pub mod cgroup;
 pub mod fdpass;

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, ReadBuf};
 
 /// How many written bytes have not arrived: on a Unix socket what the peer has not read (with the kernel's own
 /// overhead), on TCP what is not acknowledged (unix(7), tcp(7): SIOCOUTQ).
@@ -16,7 +16,7 @@ pub fn unsent(socket: BorrowedFd<'_>) -> io::Result<usize> {
 }
 
 /// Ends when the peer of a Unix stream socket has closed it altogether, not just its sending half.
-pub async fn hung_up(socket: OwnedFd) -> io::Result<()> {
+pub async fn hung_up(socket: impl AsRawFd) -> io::Result<()> {
     // Such sockets have no priority data, and epoll(7) reports a hang-up whatever is asked for; a closed sending half
     // only with readability.
     // SAFETY: the descriptor is owned and stays open until after its registration is dropped with `watched`.
@@ -30,6 +30,25 @@ pub fn is_hung_up(socket: &OwnedFd) -> bool {
     let ready = nix::poll::poll(&mut watched, nix::poll::PollTimeout::ZERO);
     let gone = nix::poll::PollFlags::POLLHUP | nix::poll::PollFlags::POLLERR;
     ready.is_ok_and(|count| count > 0) && watched[0].revents().is_some_and(|events| events.intersects(gone))
+}
+
+/// Takes what the socket has, as much as there is room for (recv(2)).
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut ReadBuf<'_>) -> io::Result<()> {
+    loop {
+        // SAFETY: only what is filled below counts as initialised.
+        let room = unsafe { buffer.unfilled_mut() };
+        match rustix::io::read(socket, room) {
+            Ok((filled, _)) => {
+                let length = filled.len();
+                // SAFETY: the kernel has written that much.
+                unsafe { buffer.assume_init(length) };
+                buffer.advance(length);
+                return Ok(());
+            }
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
 
 /// Writes all of `bytes` to a socket in whatever mode; waits where it would block. Blocking.

@@ -4,7 +4,6 @@ use axum::response::Response;
 use http::{HeaderValue, StatusCode};
 
 use crate::api::archive::{self, Encoding};
-use crate::api::body_reader::BodyReader;
 use crate::api::call::{Call, Outcome};
 use crate::api::decode::is_true;
 use crate::api::error::ApiError;
@@ -38,7 +37,7 @@ pub async fn archive(call: Call<params::ContainerArchive>) -> Outcome {
 
 /// `PUT /containers/{id}/archive`
 pub async fn put_archive(mut call: Call<params::PutContainerArchive>) -> Outcome {
-    let body = call.body_stream();
+    let archive = call.upload();
     let params::PutContainerArchive { id, copy_uidgid, no_overwrite_dir_non_dir, path } = call.params;
     let asked = |value: Option<String>| value.as_deref().is_some_and(is_true);
     let path = named(path)?;
@@ -49,7 +48,7 @@ pub async fn put_archive(mut call: Call<params::PutContainerArchive>) -> Outcome
         overwrite: if asked(no_overwrite_dir_non_dir) { Overwrite::SameKind } else { Overwrite::Anything },
         ownership: if asked(copy_uidgid) { Ownership::ContainerUser } else { Ownership::Archive },
     };
-    handle.extract(call.engine.parts(), request, BodyReader::new(body)).await?;
+    handle.extract(call.engine.parts(), request, archive).await?;
     Ok(respond::empty(StatusCode::OK))
 }
 

@@ -1,7 +1,6 @@
 //! `POST /images/load`, and the importing half of `POST /images/create`: archives in the body.
 
 use super::progress;
-use crate::api::body_reader::BodyReader;
 use crate::api::call::{Call, Outcome};
 use crate::api::error::ApiError;
 use crate::api::spec::params;
@@ -17,7 +16,7 @@ pub async fn load(mut call: Call<params::ImageLoad>) -> Outcome {
     }
     let options =
         LoadOptions { platform: super::platform(call.params.platform.first().map(String::as_str))? };
-    let archive = BodyReader::new(call.body_stream());
+    let archive = call.body_reader();
     let engine = call.engine.clone();
     progress::stream(move |report| async move {
         super::blocking(move || {
@@ -46,7 +45,7 @@ pub async fn import(mut call: Call<params::ImageCreate>, platform: Option<Platfo
         changes: call.params.changes.clone(),
         platform: platform.unwrap_or_else(Platform::host),
     };
-    let archive = BodyReader::new(call.body_stream());
+    let archive = call.body_reader();
     let engine = call.engine.clone();
     progress::stream(move |report| async move {
         super::blocking(move || {
