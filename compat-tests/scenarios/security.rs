@@ -141,23 +141,39 @@ scenario!(a_mount_s_place_that_is_swapped_meanwhile_stays_inside, |d| {
     }
 });
 
-// CVE-2025-31133: a mask is what the container has as /dev/null. The runtime library makes the device, which must not be
-// there, and looks at it twice before it masks; with the first two taken away it still does not start.
-// Debian's runc masks with whatever is there.
+// CVE-2025-31133: a mask is what the container has as /dev/null when it is made. That of a `/dev` of the user's own, or
+// of an image's volume, is not used. Fails when such a `/dev` is given to the runtime library (there is no start), also
+// when that takes what it finds for the device (files are masked with another device or not at all); and when only the
+// library does so, by the last three. Debian's runc masks with whatever is there.
 scenario!(what_masks_is_the_true_null_device, Setup::new().slipway_only(), |d| {
-    let masked = "wc -c </proc/keys; cat /dev/zero >/proc/sys/kernel/core_pattern";
-    let run = |how: &str| d.sh(&format!("docker run --rm {how} sh -c '{masked}'"));
+    let shown = "1:3\n0\n1:3";
+    let look = "stat -c %t:%T /proc/keys && head -c 9 /proc/keys | wc -c && stat -c %t:%T /proc/timer_list";
+    let run = |how: &str| d.sh(&format!("docker run --rm {how} sh -c '{look}'"));
+    let pattern = d.sh("cat /proc/sys/kernel/core_pattern").ok();
     for (kind, make) in [
-        ("a link", "ln -s /proc/sys/kernel/core_pattern"),
-        ("a file", "echo masked >"),
-        ("another device", "mknod -m 666 v/null c 1 5; :"),
+        ("a link", "ln -s /proc/sys/kernel/core_pattern v/null"),
+        ("a link to another device", "mknod -m 666 v/zero c 1 5; ln -s zero v/null"),
+        ("a file", "echo masked >v/null"),
+        ("another device", "mknod -m 666 v/null c 1 5"),
     ] {
-        d.sh(&format!("rm -rf v; mkdir v; {make} v/null")).ok();
+        d.sh(&format!("rm -rf v; mkdir v; {make}")).ok();
         let ended = run("-v $PWD/v:/dev busybox");
-        // It does not start, or has a device of its own.
-        assert!(ended.code == 125 || ended.stdout == "0\n", "{kind}: {ended}");
-        assert_ne!(ended.code, 0, "{kind}: {ended}");
+        assert_eq!((ended.code, ended.stdout.trim()), (0, shown), "{kind}: {ended}");
     }
+    // By an image, also where its files are copied to a volume.
+    let link = Layer::new().dir("dev", 0o755).symlink("dev/null", "/proc/sys/kernel/core_pattern");
+    let image = busybox().named("linked:1").layer(link);
+    d.load(image.docker_archive());
+    d.load(image.named("volumes:1").with("Volumes", json!({"/dev": {}})).docker_archive());
+    for how in ["linked:1", "volumes:1", "-v data:/dev linked:1"] {
+        assert_eq!(run(how).ok(), shown, "{how}");
+    }
+    // Something else of that very name: a start that fails is as good.
+    for how in ["-v $PWD/v/null:/dev/null", "-v other:/dev/null", "--device /dev/zero:/dev/null"] {
+        let ended = run(&format!("{how} busybox"));
+        assert!(ended.code == 125 || ended.stdout.trim() == shown, "{how}: {ended}");
+    }
+    assert_eq!(d.sh("cat /proc/sys/kernel/core_pattern").ok(), pattern);
 });
 
 // CVE-2019-5736: the engine's own program must not be what a container can open for writing. Does not fail while the
