@@ -203,23 +203,67 @@ fn hostile() -> Vec<(&'static str, Layer)> {
     ]
 }
 
+// Fails when names are not cleaned, and when links are resolved without RESOLVE_IN_ROOT: `made` is in the victim's
+// directory.
 scenario!(a_hostile_layer_writes_nothing_outside, |d| {
     d.sh("mount -t tmpfs victim /mnt && mkdir /mnt/victim && echo kept >/mnt/victim/secret").ok();
     for (what, layer) in hostile() {
         let image = busybox().named("hostile:1").layer(layer);
-        let request =
-            Request::new("POST", "/images/load?quiet=1").body("application/x-tar", image.docker_archive());
+        let bare = image.layers[1].clone();
+        for (way, target, archive) in [
+            ("docker's form", "/images/load?quiet=1", image.docker_archive()),
+            ("OCI's form", "/images/load?quiet=1", image.oci_archive(Packing::Zstd)),
+            ("import", "/images/create?fromSrc=-&repo=hostile&tag=1", bare),
+        ] {
+            let response = d.send(Request::new("POST", target).body("application/x-tar", archive));
+            assert!(response.status() < 600, "{what}");
+            if d.sh("docker image inspect hostile:1").code == 0 {
+                d.sh("docker run --rm hostile:1 true");
+            }
+            assert_eq!(
+                d.sh("cat /mnt/victim/secret; ls /mnt/victim; stat -c '%a %h' /mnt/victim/secret").ok(),
+                "kept\nsecret\n644 1",
+                "{what} {way}"
+            );
+            d.sh("docker rmi -f hostile:1");
+        }
+    }
+});
+
+/// An image whose archive names what is outside of it, by names and by links.
+fn hostile_archive(names: &str, layer: Layer) -> Vec<u8> {
+    let configuration = busybox().configuration();
+    let manifest = json!([{"Config": "c.json", "RepoTags": ["hostile:1"], "Layers": [names]}]);
+    layer
+        .file("../../../../../../../../../../mnt/victim/made", 0o644, b"evil")
+        .symlink("out", "/mnt/victim")
+        .file("out/made", 0o644, b"evil")
+        .file("c.json", 0o644, &configuration)
+        .file("manifest.json", 0o644, manifest.to_string().as_bytes())
+        .tar()
+}
+
+// The host's file would be the image's content. It is a layer that suits the configuration, so that nothing else is
+// wrong with the archive. Fails when a link in it means the host's file.
+scenario!(an_archive_of_an_image_reads_and_writes_nothing_outside, Setup::new().without_image(), |d| {
+    d.sh("mount -t tmpfs victim /mnt && mkdir /mnt/victim").ok();
+    std::fs::write(d.dir().join("layer"), &busybox().layers[0]).unwrap();
+    d.sh("cp layer /mnt/victim/secret").ok();
+    let up = "../".repeat(20) + "mnt/victim/secret";
+    for (what, archive) in [
+        ("an absolute name", hostile_archive("/mnt/victim/secret", Layer::new())),
+        ("a climbing name", hostile_archive(&up, Layer::new())),
+        ("below a link", hostile_archive("out/secret", Layer::new())),
+        ("an absolute link", hostile_archive("l", Layer::new().symlink("l", "/mnt/victim/secret"))),
+        ("a climbing link", hostile_archive("l", Layer::new().symlink("l", &up))),
+        ("a hard link", hostile_archive("l", Layer::new().hard_link("l", "/mnt/victim/secret"))),
+        ("a climbing hard link", hostile_archive("l", Layer::new().hard_link("l", &up))),
+    ] {
+        let request = Request::new("POST", "/images/load?quiet=1").body("application/x-tar", archive);
         let response = d.send(request);
         assert!(response.status() < 600, "{what}");
-        if d.sh("docker image inspect hostile:1").code == 0 {
-            d.sh("docker run --rm hostile:1 true");
-        }
-        assert_eq!(
-            d.sh("cat /mnt/victim/secret; ls /mnt/victim; stat -c '%a %h' /mnt/victim/secret").ok(),
-            "kept\nsecret\n644 1",
-            "{what}"
-        );
-        d.sh("docker rmi -f hostile:1");
+        assert_eq!(d.sh("docker image inspect hostile:1").code, 1, "{what}");
+        assert_eq!(d.sh("ls /mnt/victim").ok(), "secret", "{what}");
     }
 });
 

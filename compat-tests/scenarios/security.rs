@@ -300,6 +300,15 @@ scenario!(the_own_group_is_one_of_the_additional_groups, Setup::new().slipway_on
             assert_eq!(seen.join(" "), groups, "{how}");
         }
     }
+    // Once, however often it is the user's. Fails when all are given as they come.
+    let more = "--group-add 2000 --group-add user --group-add 7 --group-add 7";
+    d.sh(&format!("docker run -d --name more -u user {more} busybox sleep 1000")).ok();
+    for how in [format!("run --rm -u user {more} busybox"), "exec more".to_owned()] {
+        let seen = d.sh(&format!("docker {how} grep ^Groups: /proc/self/status")).ok();
+        let mut seen: Vec<_> = seen.split_whitespace().skip(1).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, ["1000", "2000", "7"], "{how}");
+    }
 });
 
 // What it tells of others: interrupts, heat, power (later than dockerd 20.10), and what all engines mask. Fails when
