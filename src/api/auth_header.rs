@@ -140,10 +140,16 @@ mod properties {
         }
 
         #[test]
-        fn any_header_is_read_or_refused(header in any::<String>(), inside in any::<String>()) {
+        fn any_header_is_read_or_refused(
+            header in any::<String>(),
+            inside in any::<String>(),
+            packed in prop::collection::vec(any::<u8>(), 0..20),
+        ) {
             let _ = RegistryAuth::parse(&header);
             let _ = RegistryAuth::parse(&URL_SAFE.encode(&inside));
-            let _ = RegistryAuth { auth: inside, ..RegistryAuth::default() }.unpacked();
+            for auth in [inside, STANDARD.encode(&packed)] {
+                let _ = RegistryAuth::parse(&URL_SAFE.encode(json!({ "auth": auth }).to_string()));
+            }
         }
     }
 }

@@ -186,6 +186,7 @@ mod properties {
                 (None, rest) => prop_assert_eq!(rest, path.as_str()),
                 (Some(version), rest) => {
                     prop_assert_eq!(format!("/v{version}{rest}"), path.as_str());
+                    prop_assert!(rest.starts_with('/') && !version.contains(char::is_alphabetic));
                     let _ = crate::api::versions::ApiVersion::parse(version);
                 }
             }

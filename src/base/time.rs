@@ -185,7 +185,9 @@ mod properties {
         }
 
         #[test]
-        fn any_text_is_a_time_and_a_duration_or_none(text in "[0-9TZ:.hmsnuµ+é-]{0,25}") {
+        fn any_text_is_a_time_and_a_duration_or_none(
+            text in "[0-9TZ:.hmsnuµ+é-]{0,25}|([0-9]{0,3}\\.?[0-9]{1,3}(h|m|s|ms|us|µs|ns)){1,4}",
+        ) {
             let _ = Timestamp::parse_rfc3339(&text);
             if let Some(duration) = parse_duration(&text) {
                 // The parts of a sum are never larger than the sum.

@@ -451,7 +451,8 @@ mod properties {
             "(rbytes|wios|usage_usec|system|user)",
             "[0-9]:[0-9]",
             "r?bytes=[0-9]{1,21}",
-            "max|-1|é"
+            "max|-1|é",
+            "\n(system|user|usage_usec|nr_periods) [0-9]{1,20}\n",
         ]
     }
 

@@ -61,7 +61,7 @@ proptest! {
 
     #[test]
     fn no_specification_mounts_on_the_root_or_outside_of_it(
-        spec in "([a/:.]|\\.\\.|ro|rw|,|z|é|nocopy){0,12}",
+        spec in "([a/:.]|\\.\\.|ro|rw|,|z|é|nocopy){0,12}|(/?a:)?/(\\.|\\.\\.|/|a){0,5}(:ro)?",
     ) {
         if let Ok(point) = short_form(&spec, "") {
             prop_assert!(point.destination.starts_with('/') && point.destination != "/", "{}", spec);
