@@ -243,7 +243,7 @@ scenario!(the_last_of_two_values_of_a_variable_counts, |d| {
 scenario!(programs_can_tell_that_they_are_in_a_container, |d| {
     let look = "test -f /.dockerenv; readlink /etc/mtab; df / | grep -c /";
     assert_eq!(d.sh(&format!("docker run --name box busybox sh -ec '{look}'")).ok(), "/proc/mounts\n1");
-    // To whoever asks for changes it is the image's.
+    // To whoever asks for changes it is the image's. Fails when /etc/mtab is counted: 12 bytes.
     assert_eq!(d.sh("docker diff box").ok(), "");
     assert_eq!(d.sh("docker inspect -s -f '{{.SizeRw}}' box").ok(), "0");
     d.sh("docker commit box made").ok();

@@ -43,18 +43,12 @@ scenario!(a_working_directory_among_descriptors_reaches_no_host_file, |d| {
 
 // As CVE-2025-52565, by whom the volume belongs to. Fails when a link counts as the terminals of such a `/dev`: what it
 // leads to on the host is bound, and the container's terminal is one of the host's.
-scenario!(
-    a_link_in_a_dev_of_the_user_s_own_leads_to_no_terminals_of_the_host,
-    Setup::new().slipway_only(),
-    |d| {
-        d.sh("mkdir own && ln -s /dev/pts own/pts && mknod -m 666 own/null c 1 3").ok();
-        let host = d.sh("stat -c %d /dev/pts").ok();
-        let device = "test -t 0 && stat -L -c %d /proc/self/fd/0";
-        let inside = d.sh(&format!("docker run --rm -t -v $PWD/own:/dev busybox sh -c '{device}'"));
-        assert!(inside.code != 0 || inside.stdout.trim() != host, "{inside}");
-        eprintln!("{inside} {host}");
-    }
-);
+scenario!(a_link_in_a_dev_of_one_s_own_leads_to_no_terminals_of_the_host, Setup::new().slipway_only(), |d| {
+    d.sh("mkdir own && ln -s /dev/pts own/pts && mknod -m 666 own/null c 1 3").ok();
+    let device = "test -t 0 && stat -L -c %d /proc/self/fd/0";
+    let inside = d.sh(&format!("docker run --rm -t -v $PWD/own:/dev busybox sh -c '{device}'")).ok();
+    assert_ne!(inside.trim(), d.sh("stat -c %d /dev/pts").ok());
+});
 
 // CVE-2019-19921, CVE-2023-27561, CVE-2021-30465, CVE-2025-31133 and their kin. Fails when `/dev` may be a link (fd, ptmx
 // and the others are made on the host), and when only `/proc` and `/sys` may be: it is the library that panics.
