@@ -1,5 +1,7 @@
 //! How a container is made from its flags, and how its end is told.
 
+use serde_json::json;
+
 use crate::harness::images::{Layer, busybox};
 use crate::harness::scenario::{Setup, scenario};
 
@@ -262,6 +264,63 @@ scenario!(a_working_directory_is_made_where_links_of_the_image_lead, |d| {
         assert_eq!(d.sh("docker start -a box").ok(), place);
         d.sh("docker rm box").ok();
     }
+});
+
+// Fails when only the start looks: what was created for the container stays until somebody removes it.
+scenario!(a_working_directory_that_is_a_file_is_refused_at_create, |d| {
+    let layer = Layer::new().file("a/file", 0o644, b"").symlink("link", "/a/file").dir("whole", 0o755);
+    let upper = Layer::new()
+        .symlink("up", "../../../../etc/passwd")
+        .symlink("dir", "a")
+        .symlink("one", "two")
+        .symlink("two", "one")
+        .file("a/.wh.file", 0o644, b"")
+        .file("whole/x", 0o644, b"");
+    d.load(busybox().named("files:1").layer(layer).docker_archive());
+    d.load(
+        busybox()
+            .named("files:2")
+            .layer(Layer::new().file("a/file", 0o644, b""))
+            .layer(upper)
+            .docker_archive(),
+    );
+    let create = |image: &str, dir: &str| {
+        let body = json!({ "Image": image, "Cmd": ["pwd", "-P"], "WorkingDir": dir, "Volumes": { "/anonymous": {} } });
+        d.post("/containers/create?name=box", &body)
+    };
+    for (image, dir) in [
+        ("files:1", "/etc/passwd"),
+        ("files:1", "/a/file"),
+        ("files:1", "/link"),
+        ("files:2", "/up"),
+        ("files:2", "/dir/../whole/x"),
+        ("files:1", "/.dockerenv"),
+        ("files:1", "/etc/hosts"),
+    ] {
+        let refused = create(image, dir);
+        let shown = dir.replace("/dir/..", "");
+        let said = format!("Cannot mkdir: {shown} is not a directory");
+        assert_eq!((refused.status(), refused.message()), (500, said), "{dir}");
+    }
+    for (dir, said) in
+        [("/etc/passwd/x", "not a directory"), ("/up/x", "not a directory"), ("/one", "too many")]
+    {
+        let refused = create("files:2", dir);
+        assert_eq!(refused.status(), 500, "{dir}");
+        assert!(refused.message().contains(said), "{dir}: {}", refused.message());
+    }
+    assert_eq!(d.sh("docker ps -aq; docker volume ls -q").ok(), "");
+    // What an upper layer takes away is in nobody's way.
+    for (image, dir, place) in
+        [("files:2", "/dir/file", "/a/file"), ("files:1", "/whole/../new//x/", "/new/x")]
+    {
+        create(image, dir).expect(201);
+        assert_eq!(d.sh("docker start -a box").ok(), place);
+        d.sh("docker rm -v box").ok();
+    }
+    create("files:1", "/b/./c/..").expect(201);
+    assert_eq!(d.inspect("box")["Config"]["WorkingDir"], "/b");
+    d.sh("docker rm -v box").ok();
 });
 
 scenario!(a_namespace_is_shared_with_a_container_whatever_it_is_called_later, |d| {

@@ -436,7 +436,10 @@ impl From<CreateError> for ApiError {
             CreateError::Image(error) => error.into(),
             CreateError::Invalid(error) => error.into(),
             CreateError::Volume(error) => error.into(),
-            CreateError::Save(_) | CreateError::Worker => Self::internal(error.to_string()),
+            // dockerd's own slip.
+            CreateError::WorkingDir(_) | CreateError::Save(_) | CreateError::Worker => {
+                Self::internal(error.to_string())
+            }
         }
     }
 }

@@ -11,8 +11,9 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 
 use crate::base::id_map::IdMaps;
-use crate::base::sys::mount_point::{self, Kind};
+use crate::base::sys::mount_point;
 use crate::base::sys::root_fs::Root;
+use crate::snapshot::Kind;
 
 /// Made last: where it is, the rest was made.
 const MARK: &str = ".dockerenv";
@@ -35,9 +36,9 @@ pub(super) fn furnish(rootfs: &Path, ids: &IdMaps, working_dir: &str) -> io::Res
         return Ok(());
     }
     match root.dir(Path::new(working_dir)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            passable(mount_point::place(&root, Path::new(working_dir), Kind::Directory, &[]).map(drop))
-        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => passable(
+            mount_point::place(&root, Path::new(working_dir), mount_point::Kind::Directory, &[]).map(drop),
+        ),
         // What is no directory is the runtime's to complain about.
         _ => Ok(()),
     }
@@ -92,6 +93,13 @@ fn exists(root: &Root, name: &str) -> io::Result<bool> {
         Err(rustix::io::Errno::NOENT) => Ok(false),
         Err(error) => Err(error.into()),
     }
+}
+
+/// What of this is at `path` or in its way: files, which a working directory cannot be made over.
+pub(super) fn in_the_way(path: &Path) -> Option<Kind> {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let file = FILES.iter().find(|file| path.starts_with(file))?;
+    Some(if path == Path::new(file) { Kind::Other } else { Kind::ThroughOther })
 }
 
 /// Bytes that this takes of a container's changes, whose directory is `upper`. Files are empty: they are mounted over.

@@ -49,6 +49,7 @@ pub mod users;
 mod volumes;
 mod volumes_from;
 pub mod wait;
+mod working_dir;
 
 pub use error::{ContainerError, LookupError, NameError, StartFailure};
 pub use handle::{Handle, RemoveOptions, StopOptions};
@@ -67,3 +68,4 @@ pub use volumes::{
 };
 pub use volumes_from::{VolumesFromError, inherited};
 pub use wait::{WaitCondition, WaitResult};
+pub use working_dir::{WorkingDirError, check as check_working_dir};

@@ -41,6 +41,8 @@ pub enum CreateError {
     Invalid(#[from] Invalid),
     #[error(transparent)]
     Volume(#[from] container::ContainerError),
+    #[error(transparent)]
+    WorkingDir(#[from] container::WorkingDirError),
     #[error("cannot save the container: {0}")]
     Save(#[source] std::io::Error),
     #[error("an image worker ended early")]
@@ -113,6 +115,7 @@ impl Engine {
             links,
             size_limit,
         };
+        container::check_working_dir(&self.parts, &record).await?;
         let record = container::prepare_volumes(&self.parts, record).await?;
         if let Err(error) = container::create(&self.parts, record.clone()).await {
             container::abandon_volumes(&self.parts, record).await;

@@ -17,6 +17,7 @@ mod capability;
 mod chain;
 mod changes;
 pub mod decompress;
+mod look_up;
 mod mounts;
 mod pack;
 mod pipe;
@@ -28,6 +29,7 @@ mod writer;
 pub use apply::{Extraction, Overwrite};
 pub use chain::{ChainId, chain_ids};
 pub use changes::{Change, ChangeKind};
+pub use look_up::{Found, Kind};
 pub use mounts::{MountOptions, Writable, unmount};
 pub use pack::{Marks, pack, pack_object};
 pub use quota::{can_limit, lift_limit};
@@ -144,6 +146,14 @@ pub enum SnapshotError {
         /// The container's directory of changes.
         path: PathBuf,
         /// What the kernel said.
+        source: io::Error,
+    },
+    /// A path could not be looked up in layers.
+    #[error("looking for {}: {source}", path.display())]
+    LookUp {
+        /// As it was given.
+        path: PathBuf,
+        /// What the kernel said; ELOOP for too many links.
         source: io::Error,
     },
     /// A mount could not be taken down.

@@ -111,6 +111,9 @@ pub fn prepare(
     merge::with_defaults(&mut host_config, defaults);
     let mut warnings = Vec::new();
     check::config(&config)?;
+    if !config.working_dir.is_empty() {
+        config.working_dir = clean(&config.working_dir);
+    }
     check::host_config(&mut host_config, defaults, host, &mut warnings)?;
     check::network(&mut host_config, &config, &mut warnings)?;
     let size_limit = size_limit(&host_config.storage_opt, defaults)?;
