@@ -16,6 +16,7 @@ mod health;
 mod image_mounts;
 mod layers;
 mod limits;
+mod links;
 mod lists;
 mod logs;
 mod mounts;

@@ -353,7 +353,9 @@ impl From<ContainerError> for ApiError {
 fn container_status(error: &ContainerError) -> StatusCode {
     match error {
         ContainerError::Lookup(error) => ApiError::from(error.clone()).status,
-        ContainerError::Name(error) => ApiError::from(error.clone()).status,
+        ContainerError::Name(error) | ContainerError::NewName { source: error } => {
+            ApiError::from(error.clone()).status
+        }
         ContainerError::Refused(_, refusal) => refusal_status(refusal),
         ContainerError::StartFailed { kind, .. } => match kind {
             StartFailure::CommandNotFound | StartFailure::CommandNotExecutable | StartFailure::BadRequest => {
@@ -368,6 +370,8 @@ fn container_status(error: &ContainerError) -> StatusCode {
         ContainerError::Update { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         ContainerError::InvalidSignal(_) => StatusCode::BAD_REQUEST,
         ContainerError::Gone(_) => StatusCode::NOT_FOUND,
+        // dockerd gives it no kind, though its words do.
+        ContainerError::OwnName => StatusCode::INTERNAL_SERVER_ERROR,
         ContainerError::StillAlive | ContainerError::Io { .. } | ContainerError::Shim { .. } => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

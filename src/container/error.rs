@@ -40,6 +40,9 @@ pub enum ContainerError {
     Lookup(#[from] LookupError),
     #[error(transparent)]
     Name(#[from] NameError),
+    /// A name that a container cannot be renamed to.
+    #[error("Error when allocating new name: {source}")]
+    NewName { source: NameError },
     /// The container's phase does not allow it.
     #[error("{0}")]
     Refused(String, Refusal),
@@ -55,6 +58,9 @@ pub enum ContainerError {
     Kill { name: String, source: Box<ContainerError> },
     #[error("tried to kill container, but did not receive an exit event")]
     StillAlive,
+    /// What was to be removed as the name that a link gives is the container's own.
+    #[error("Conflict, cannot remove the default link name of the container")]
+    OwnName,
     #[error("invalid signal: {0}")]
     InvalidSignal(String),
     #[error("container {id}: {doing}: {source}")]

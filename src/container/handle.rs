@@ -52,6 +52,8 @@ pub(super) enum Command {
     Pause(Reply),
     Resume(Reply),
     Rename(String, Reply),
+    /// By the link's alias.
+    Unlink(String, Reply),
     Update(Box<HostConfig>, Reply),
     /// The daemon ends: leave the process to its shim and end the task.
     Release(Reply),
@@ -142,6 +144,11 @@ impl Handle {
     /// Gives it another name, which the caller has reserved.
     pub async fn rename(&self, name: String) -> Result<(), ContainerError> {
         self.command(|reply| Command::Rename(name, reply)).await
+    }
+
+    /// Takes away the link that it has under this alias.
+    pub(super) async fn unlink(&self, alias: String) -> Result<(), ContainerError> {
+        self.command(|reply| Command::Unlink(alias, reply)).await
     }
 
     /// Changes the limits and the restart policy that are given; see [`super::update::check`].

@@ -95,6 +95,10 @@ impl Owner {
                 let result = self.rename(name).await;
                 answer(reply, result);
             }
+            Command::Unlink(alias, reply) => {
+                let result = self.unlink(&alias).await;
+                answer(reply, result);
+            }
             Command::Update(wanted, reply) => {
                 let result = self.update(&wanted).await;
                 answer(reply, result);

@@ -44,7 +44,8 @@ impl Containers {
         self.generation.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Finds a container by full id, exact name (with or without `/`) or unique id prefix, in this order.
+    /// Finds a container by full id, exact name (with or without `/`), the name `PARENT/ALIAS` of a link to it, or
+    /// unique id prefix, in this order.
     pub fn resolve(&self, term: &str) -> Result<Handle, LookupError> {
         if term.is_empty() {
             return Err(LookupError::Empty);
@@ -54,10 +55,10 @@ impl Containers {
             return Ok(handle.clone());
         }
         let name = term.strip_prefix('/').unwrap_or(term);
-        if let Some(handle) = index.names.get(name).and_then(|id| index.by_id.get(id)) {
-            return Ok(handle.clone());
+        match index.by_name(name) {
+            Some(handle) => Ok(handle.clone()),
+            None => index.by_prefix(term),
         }
-        index.by_prefix(term)
     }
 
     /// Finds a container by its full id.
@@ -127,6 +128,16 @@ impl Containers {
 }
 
 impl Index {
+    /// By its own name, which has no slash, or by that of a link.
+    fn by_name(&self, name: &str) -> Option<&Handle> {
+        let (own, alias) = name.split_once('/').map_or((name, None), |(own, alias)| (own, Some(alias)));
+        let named = self.by_id.get(self.names.get(own)?)?;
+        let Some(alias) = alias else { return Some(named) };
+        let parent = named.snapshot();
+        let link = parent.record.links.iter().find(|link| link.alias == alias)?;
+        self.by_id.get(&link.container)
+    }
+
     fn by_prefix(&self, prefix: &str) -> Result<Handle, LookupError> {
         let mut matches = self
             .by_id

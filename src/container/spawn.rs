@@ -11,6 +11,7 @@ use super::checkpoints;
 use super::handle::{Handle, Shared, Streams};
 use super::health::Monitor;
 use super::launch;
+use super::links;
 use super::owner::{Flow, Owner};
 use super::parts::Parts;
 use super::published::Published;
@@ -32,7 +33,9 @@ pub async fn create(parts: &Arc<Parts>, record: Record) -> io::Result<Handle> {
     tokio::task::spawn_blocking(move || write(&dir, &written, group)).await??;
     crash_point!("container-created");
     let record = Arc::new(record);
-    let handle = spawn(parts, Published::at_rest(record.clone(), State::default()), Start::Fresh);
+    let owner = list(parts, Published::at_rest(record.clone(), State::default()));
+    let handle = Handle { shared: owner.shared.clone() };
+    tokio::spawn(owner.run());
     Reporter { events: &parts.events, record: &record }.plain("create");
     Ok(handle)
 }
@@ -58,20 +61,21 @@ fn set_mode(dir: &Path, group: u32) -> io::Result<()> {
     fs::set_permissions(dir, fs::Permissions::from_mode(0o710))
 }
 
-/// A container found on disk: visible at once, with an owner that finds out what became of its process.
-pub fn recover(parts: &Arc<Parts>, stored: Stored) -> Handle {
-    let Stored { record, state, sandbox } = stored;
-    let record = Arc::new(record);
-    let now = Published { sandbox: sandbox.map(Arc::new), ..Published::at_rest(record, state) };
-    spawn(parts, now, Start::Recovered)
+/// The containers found on disk: visible at once, with owners that find out what became of their processes. They may
+/// look for each other, so the first begins when the last is listed.
+pub fn recover(parts: &Arc<Parts>, all: Vec<Stored>) {
+    let list = |Stored { record, state, sandbox }| {
+        let now = Published::at_rest(Arc::new(record), state);
+        list(parts, Published { sandbox: sandbox.map(Arc::new), ..now })
+    };
+    let owners: Vec<Owner> = all.into_iter().map(list).collect();
+    for owner in owners {
+        tokio::spawn(owner.recover());
+    }
 }
 
-enum Start {
-    Fresh,
-    Recovered,
-}
-
-fn spawn(parts: &Arc<Parts>, now: Published, start: Start) -> Handle {
+/// Makes a container visible. Its owner is yet to begin, which may be to remove it.
+fn list(parts: &Arc<Parts>, now: Published) -> Owner {
     let (commands_in, commands) = mpsc::channel(QUEUE);
     let (urgent_in, urgent) = mpsc::channel(QUEUE);
     let shared = Arc::new(Shared {
@@ -97,16 +101,8 @@ fn spawn(parts: &Arc<Parts>, now: Published, start: Start) -> Handle {
         restart_at: None,
         monitor: Monitor::default(),
     };
-    let handle = Handle { shared };
-    // Listed before its owner begins, which may be to remove it.
-    parts.containers.insert(handle.clone());
-    tokio::spawn(async move {
-        match start {
-            Start::Fresh => owner.run().await,
-            Start::Recovered => owner.recover().await,
-        }
-    });
-    handle
+    parts.containers.insert(Handle { shared });
+    owner
 }
 
 impl Owner {
@@ -137,6 +133,7 @@ impl Owner {
 
     async fn start_with_daemon(&mut self) {
         self.restart_at = None;
+        links::await_others(&self.parts.containers, &self.now.record).await;
         if let Err(error) = self.start_anew().await {
             tracing::error!(container = %self.shared.id, %error, "failed to start container");
         }

@@ -95,9 +95,8 @@ impl Engine {
         if let Some(image) = &image {
             warnings.extend(platform_warning(image));
         }
-        if !links.is_empty() {
-            host_config.links = Some(links::shown(&self.containers, &links, &format!("/{name}")));
-        }
+        // From now on they follow the names of both sides; see [`links::shown`].
+        host_config.links = None;
         let none = crate::base::digest::Digest::of(b"");
         let record = Record {
             id: id.clone(),

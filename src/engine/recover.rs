@@ -1,5 +1,6 @@
 //! Start and end of the daemon: finds again what runs, finishes what a crash left half done, brings all to rest.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use super::Engine;
 use crate::base::durable;
 use crate::base::sys::mount::{self, Unmount};
 use crate::container::state::EndRequest;
-use crate::container::{self, Handle, StopOptions, storage, subpaths};
+use crate::container::{self, Handle, StopOptions, links, storage, subpaths};
 use crate::logs::losses::Losses;
 use crate::network::LiveSandbox;
 use crate::runtime::protocol::Farewell;
@@ -29,7 +30,11 @@ impl Engine {
             sweep(&paths.containers());
             load(&paths.containers())
         });
-        let stored = stored.await.unwrap_or_default();
+        let mut stored = stored.await.unwrap_or_default();
+        let known: HashSet<_> = stored.iter().map(|stored| stored.record.id.clone()).collect();
+        for stored in &mut stored {
+            links::forget_removed(&mut stored.record, |container| known.contains(container));
+        }
         let mut live = Vec::new();
         for stored in &stored {
             let name = stored.record.plain_name();
@@ -44,10 +49,8 @@ impl Engine {
         if let Err(error) = self.networks.recover(live).await {
             tracing::error!(%error, "networks cannot be taken over");
         }
-        for stored in stored {
-            container::hold_volumes(&self.parts, &stored);
-            container::recover(&self.parts, stored);
-        }
+        stored.iter().for_each(|stored| container::hold_volumes(&self.parts, stored));
+        container::recover(&self.parts, stored);
         self.listed.send_replace(true);
         let parts = self.parts.clone();
         // The first start would wait for it otherwise.

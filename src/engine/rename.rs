@@ -12,12 +12,13 @@ impl Engine {
             return Err(NameError::Empty.into());
         }
         let handle = self.containers.resolve(term)?;
-        names::check(new)?;
+        let refused = |source| ContainerError::NewName { source };
+        names::check(&format!("/{new}")).map_err(refused)?;
         let old = handle.snapshot().record.plain_name().to_owned();
         if old == new {
             return Err(NameError::Unchanged.into());
         }
-        self.containers.reserve_name(new, handle.id())?;
+        self.containers.reserve_name(new, handle.id()).map_err(refused)?;
         let renamed = handle.rename(new.to_owned()).await;
         let given_back = if renamed.is_ok() { &old } else { new };
         self.containers.release_name(given_back, handle.id());

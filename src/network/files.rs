@@ -228,11 +228,23 @@ pub(super) fn replace_tail(path: &Path, heading: &str, lines: &str) -> io::Resul
     overwrite(path, &format!("{kept}{tail}"))
 }
 
-/// Gives the names of a line another address; a file without that line stays as it is.
+/// Gives the line whose names begin with `names` another address; a file without that line stays as it is.
 pub(super) fn readdress(path: &Path, names: &str, address: IpAddr) -> io::Result<()> {
+    edit(path, names, |own| format!("{address}\t{own}\n"))
+}
+
+/// Takes out the line whose names begin with `names`.
+pub(super) fn forget(path: &Path, names: &str) -> io::Result<()> {
+    edit(path, names, |_| String::new())
+}
+
+/// Puts what `instead` makes of all the names of a line in the place of those that begin with `names`.
+fn edit(path: &Path, names: &str, instead: impl Fn(&str) -> String) -> io::Result<()> {
+    let begins =
+        |own: &str| own.strip_prefix(names).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '));
     let found = fs::read_to_string(path)?;
     let lines = found.lines().map(|line| match line.split_once('\t') {
-        Some((_, own)) if own == names => format!("{address}\t{names}\n"),
+        Some((_, own)) if begins(own) => instead(own),
         _ => format!("{line}\n"),
     });
     overwrite(path, &lines.collect::<String>())
@@ -260,13 +272,15 @@ mod tests {
     const OWNER: Owner = Owner::ROOT;
 
     #[test]
-    fn only_the_line_of_the_names_gets_another_address() {
+    fn only_the_line_of_the_names_gets_another_address_or_goes() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("hosts");
-        fs::write(&path, "127.0.0.1\tlocalhost\n172.17.0.2\tdb dbhost\n172.17.0.3\tdb\n").unwrap();
+        let others = "127.0.0.1\tlocalhost\n172.17.0.3\tdb\n172.17.0.4\tdb dbhost2\n";
+        fs::write(&path, format!("{others}172.17.0.2\tdb dbhost old\n")).unwrap();
         readdress(&path, "db dbhost", "172.17.0.9".parse().unwrap()).unwrap();
-        let expected = "127.0.0.1\tlocalhost\n172.17.0.9\tdb dbhost\n172.17.0.3\tdb\n";
-        assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("{others}172.17.0.9\tdb dbhost old\n"));
+        forget(&path, "db dbhost").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), others);
     }
 
     fn files<'a>(dns: &'a DnsOptions, extra: &'a [(String, IpAddr)], addresses: &'a [IpAddr]) -> Files<'a> {

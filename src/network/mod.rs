@@ -246,7 +246,7 @@ impl Networks {
         }
     }
 
-    /// Gives the names of a line in the hosts file of a sandbox another address. Blocks.
+    /// Gives the line whose names begin with these, in the hosts file of a sandbox, another address. Blocks.
     pub fn readdress(
         &self,
         sandbox: &Sandbox,
@@ -256,6 +256,13 @@ impl Networks {
         let _one_writer = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(dir) = &sandbox.files else { return Ok(()) };
         files::readdress(&dir.join("hosts"), names, address)
+    }
+
+    /// Takes the line whose names begin with these out of the hosts file of a sandbox. Blocks.
+    pub fn forget_host(&self, sandbox: &Sandbox, names: &str) -> std::io::Result<()> {
+        let _one_writer = self.inner.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(dir) = &sandbox.files else { return Ok(()) };
+        files::forget(&dir.join("hosts"), names)
     }
 
     /// Follows a container's new name, without the leading slash.

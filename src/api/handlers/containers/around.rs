@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::api::view::container::Surroundings;
 use crate::base::digest::Digest;
 use crate::base::time::Timestamp;
-use crate::container::Record;
+use crate::container::{Record, links};
 use crate::engine::Engine;
 use crate::network::Network;
 use crate::registry::manifest::Descriptor;
@@ -33,5 +33,9 @@ impl Surroundings for Around<'_> {
     fn manifest(&self, record: &Record) -> Option<Descriptor> {
         let image = self.engine.images.resolve(&record.image.to_string()).ok()?;
         (image.manifest.digest == record.manifest).then(|| image.manifest.clone())
+    }
+
+    fn links(&self, record: &Record) -> Option<Vec<String>> {
+        links::shown(&self.engine.containers, record)
     }
 }

@@ -15,7 +15,9 @@ use crate::base::time::Timestamp;
 use crate::container::checkpoints::Wanted;
 use crate::container::host_config::HostConfig;
 use crate::container::state::{Force, Refusal};
-use crate::container::{ContainerError, Published, RemoveOptions, StopOptions, Volumes, signal, update};
+use crate::container::{
+    ContainerError, Published, RemoveOptions, StopOptions, Volumes, links, signal, update,
+};
 use crate::runtime::Size;
 
 /// Longer bodies are the start options of very old clients, which would be ignored silently.
@@ -120,12 +122,11 @@ pub fn size(rows: u32, columns: u32) -> Size {
 
 /// `DELETE /containers/{id}`
 pub async fn delete(call: Call<params::ContainerDelete>) -> Outcome {
-    let handle = call.engine.containers.resolve(&call.params.id)?;
     if call.params.link {
-        return Err(ApiError::invalid(
-            "a link cannot be removed alone: it goes with the container that has it",
-        ));
+        links::remove(&call.engine.containers, &call.params.id).await?;
+        return Ok(respond::no_content());
     }
+    let handle = call.engine.containers.resolve(&call.params.id)?;
     let force = if call.params.force { Force::Kill } else { Force::OnlyStopped };
     let volumes = if call.params.v { Volumes::RemoveAnonymous } else { Volumes::Keep };
     handle.remove(RemoveOptions { force, volumes }).await?;

@@ -17,6 +17,7 @@ use crate::api::versions::ApiVersion;
 use crate::base::id::ContainerId;
 use crate::base::time::Timestamp;
 use crate::container::Published;
+use crate::container::links::LinkNames;
 use crate::engine::Engine;
 use crate::image;
 use crate::network::Network;
@@ -42,6 +43,8 @@ pub struct Entries {
 struct Entry {
     /// Held, so that no other can get its place.
     of: Arc<Published>,
+    /// What others' links call it.
+    links: Vec<String>,
     term: Term,
     json: Vec<u8>,
 }
@@ -108,13 +111,14 @@ impl Term {
 }
 
 impl Entries {
-    /// The list of `containers` at the moment `now`, and when a text in it changes; `make` makes an entry and tells when a
-    /// text in that changes.
+    /// The list of `containers` at the moment `now`, and when a text in it changes; `make` makes an entry of a container
+    /// and its names in `links`, and tells when a text in that changes.
     pub fn list<'a>(
         &mut self,
         containers: impl ExactSizeIterator<Item = &'a Arc<Published>>,
+        links: &LinkNames,
         now: Timestamp,
-        make: impl Fn(&Published) -> Result<(Vec<u8>, Option<Timestamp>), serde_json::Error>,
+        make: impl Fn(&Published, &[String]) -> Result<(Vec<u8>, Option<Timestamp>), serde_json::Error>,
     ) -> Result<(Bytes, Option<Timestamp>), serde_json::Error> {
         // Those of removed containers go with the next list.
         if self.by_container.len() > 2 * containers.len() {
@@ -123,10 +127,12 @@ impl Entries {
         let (mut body, mut first_change) = (vec![b'['], None);
         for published in containers {
             let known = self.by_container.get(&published.record.id);
-            let holds = known.is_some_and(|entry| Arc::ptr_eq(&entry.of, published) && entry.term.holds(now));
-            if !holds {
-                let (json, until) = make(published)?;
-                let entry = Entry { of: published.clone(), term: Term { made: now, until }, json };
+            let links = links.of(&published.record.id);
+            let is_of = |entry: &Entry| Arc::ptr_eq(&entry.of, published) && entry.links == links;
+            if !known.is_some_and(|entry| is_of(entry) && entry.term.holds(now)) {
+                let (json, until) = make(published, links)?;
+                let term = Term { made: now, until };
+                let entry = Entry { of: published.clone(), links: links.to_vec(), term, json };
                 self.by_container.insert(published.record.id.clone(), entry);
             }
             if body.len() > 1 {
@@ -177,6 +183,7 @@ mod tests {
     use crate::api::filters::Filters;
     use crate::base::digest::Digest;
     use crate::container::Record;
+    use crate::container::links::Link;
     use crate::container::state::State;
 
     fn at(nanos: i64) -> Timestamp {
@@ -227,11 +234,12 @@ mod tests {
         });
         let record: Arc<Record> = Arc::new(serde_json::from_value(record).unwrap());
         let first = Arc::new(Published::at_rest(record.clone(), State::default()));
-        let second = Arc::new(Published::at_rest(record, State::default()));
+        let second = Arc::new(Published::at_rest(record.clone(), State::default()));
         let made = std::cell::Cell::new(0);
+        let links = std::cell::RefCell::new(LinkNames::default());
         let list = |world: &World, version, published: &Arc<Published>, now| {
             let mut entries = lists.entries(world, version);
-            let body = entries.list([published].into_iter(), at(now), |_| {
+            let body = entries.list([published].into_iter(), &links.borrow(), at(now), |_, _| {
                 made.set(made.get() + 1);
                 Ok((made.get().to_string().into_bytes(), Some(at(200))))
             });
@@ -250,6 +258,18 @@ mod tests {
             "[5]\n",
             "an image"
         );
+        let link = Link { container: record.id.clone(), alias: "db".to_owned(), name: String::new() };
+        let parent = Arc::new(Record { links: vec![link], ..(*record).clone() });
+        let parent = Published::at_rest(parent, State::default());
+        *links.borrow_mut() = LinkNames::given_by([&parent].into_iter());
+        let changed = World {
+            images: Arc::default(),
+            ..World { containers: 9, images: Arc::default(), networks: vec![] }
+        };
+        assert_eq!(list(&changed, newest, &second, 150), "[6]\n", "another world");
+        assert_eq!(list(&changed, newest, &second, 150), "[6]\n");
+        *links.borrow_mut() = LinkNames::default();
+        assert_eq!(list(&changed, newest, &second, 150), "[7]\n", "a link is gone");
     }
 
     #[test]

@@ -19,6 +19,7 @@ use crate::api::view::container::{self as view, Place, Selection, Shown, Size};
 use crate::api::view::log::{Style, Text};
 use crate::base::sys::socket;
 use crate::base::time::Timestamp;
+use crate::container::links::LinkNames;
 use crate::container::{Handle, Published, request};
 use crate::engine::Engine;
 use crate::logs::follow;
@@ -39,6 +40,7 @@ pub async fn list(call: Call<params::ContainerList>) -> Outcome {
     let created = |term: &str| Ok(engine.containers.resolve(term)?.snapshot().record.created);
     let selection = Selection::read(params, created)?;
     let all: Vec<Arc<Published>> = engine.containers.all().iter().map(Handle::snapshot).collect();
+    let links = LinkNames::given_by(all.iter().map(Arc::as_ref));
     let around = Around { engine, now: made };
     let selected = selection.of(all.iter().map(|now| (shown(now), now)), &around);
     let unreadable = |error: serde_json::Error| ApiError::internal(error.to_string());
@@ -47,15 +49,15 @@ pub async fn list(call: Call<params::ContainerList>) -> Outcome {
         let mut summaries = Vec::with_capacity(selected.len());
         for (one, now) in selected {
             let size = file_system_size(engine, now).await;
-            summaries.push(view::summary(one, Some(size), &around, *version));
+            summaries.push(view::summary(one, links.of(&now.record.id), Some(size), &around, *version));
         }
         let body = respond::json_line(&summaries, b"\n").map_err(unreadable)?;
         return Ok(respond::bytes(StatusCode::OK, respond::JSON, body));
     }
     let mut entries = call.lists.entries(&world, *version);
-    let listed = entries.list(selected.iter().map(|(_, now)| *now), made, |now| {
+    let listed = entries.list(selected.iter().map(|(_, now)| *now), &links, made, |now, links| {
         let one = shown(now);
-        let json = serde_json::to_vec(&view::summary(one, None, &around, *version))?;
+        let json = serde_json::to_vec(&view::summary(one, links, None, &around, *version))?;
         Ok((json, view::changes_at(one.state, made)))
     });
     drop(entries);

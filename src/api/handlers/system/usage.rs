@@ -20,6 +20,7 @@ use crate::api::view::volume::{UsageData, View};
 use crate::base::digest::Digest;
 use crate::base::time::Timestamp;
 use crate::container::Handle;
+use crate::container::links::LinkNames;
 use crate::engine::Engine;
 use crate::image::{State, Target};
 
@@ -70,11 +71,13 @@ async fn containers(engine: &Arc<Engine>, version: ApiVersion) -> Usage {
     let mut items = Vec::new();
     let mut containers: Vec<_> = engine.containers.all().iter().map(Handle::snapshot).collect();
     containers.sort_by_key(|now| Reverse(now.record.created));
-    for now in containers {
-        let size = file_system_size(engine, &now).await;
-        let one = shown(&now);
+    let links = LinkNames::given_by(containers.iter().map(Arc::as_ref));
+    for now in &containers {
+        let size = file_system_size(engine, now).await;
+        let one = shown(now);
         let view = json!(container_view::summary(
             one,
+            links.of(&now.record.id),
             Some(size),
             &Around { engine, now: Timestamp::now() },
             version

@@ -1,5 +1,6 @@
 //! `GET /containers/{id}/json`.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -58,7 +59,7 @@ pub struct Inspected<'a> {
     app_armor_profile: &'a str,
     #[serde(rename = "ExecIDs")]
     exec_ids: Option<Vec<&'a str>>,
-    host_config: &'a HostConfig,
+    host_config: Cow<'a, HostConfig>,
     graph_driver: GraphDriver,
     storage: Storage,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -148,7 +149,7 @@ pub fn inspect<'a>(
         process_label: "",
         app_armor_profile: app_armor_profile(record),
         exec_ids: (!place.execs.is_empty()).then(|| place.execs.iter().map(ExecId::as_str).collect()),
-        host_config: &record.host_config,
+        host_config: host_config(record, around),
         graph_driver: graph_driver(place),
         storage: Storage { root_fs: RootFs { snapshot: Snapshot { name: DRIVER } } },
         size_rw: place.size.map(|size| size.writable),
@@ -176,6 +177,13 @@ fn state(shown: Shown<'_>) -> StateView<'_> {
         started_at: *started_at,
         finished_at: *finished_at,
         health: health.as_ref(),
+    }
+}
+
+fn host_config<'a>(record: &'a Record, around: &dyn Surroundings) -> Cow<'a, HostConfig> {
+    match around.links(record) {
+        None => Cow::Borrowed(&record.host_config),
+        links => Cow::Owned(HostConfig { links, ..record.host_config.clone() }),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::registry::manifest::Descriptor;
 #[serde(rename_all = "PascalCase")]
 pub struct Summary<'a> {
     id: &'a str,
-    names: [&'a str; 1],
+    names: Vec<&'a str>,
     image: String,
     #[serde(rename = "ImageID")]
     image_id: &'a Digest,
@@ -64,9 +64,10 @@ struct Health {
     failing_streak: u32,
 }
 
-/// The container's entry in a list.
+/// The container's entry in a list; `links` are the names that it has from others' links.
 pub fn summary<'a>(
     shown: Shown<'a>,
+    links: &'a [String],
     size: Option<Size>,
     around: &dyn Surroundings,
     version: ApiVersion,
@@ -75,9 +76,11 @@ pub fn summary<'a>(
     let annotations = &record.host_config.annotations;
     let shows_annotations = version.has(Feature::ListAnnotations) && !annotations.is_empty();
     let manifest = || around.manifest(record);
+    let mut names: Vec<&str> = links.iter().map(String::as_str).chain([record.name.as_str()]).collect();
+    names.sort_unstable();
     Summary {
         id: record.id.as_str(),
-        names: [&record.name],
+        names,
         image: image(record, around),
         image_id: &record.image,
         command: command(&record.args),

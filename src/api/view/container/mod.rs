@@ -69,6 +69,8 @@ pub trait Surroundings {
     fn image(&self, reference: &str) -> Option<Digest>;
     /// What the manifest that a container was made of looks like, while its image is there.
     fn manifest(&self, record: &Record) -> Option<Descriptor>;
+    /// The legacy links that a container has, as inspect shows them; `None` without links.
+    fn links(&self, record: &Record) -> Option<Vec<String>>;
 }
 
 #[cfg(test)]

@@ -51,6 +51,10 @@ impl Surroundings for Fixed {
     fn manifest(&self, _: &Record) -> Option<Descriptor> {
         Some(Descriptor::new("application/vnd.oci.image.manifest.v1+json", digest('2'), 500))
     }
+
+    fn links(&self, record: &Record) -> Option<Vec<String>> {
+        (record.name == "/linked").then(|| vec!["/web:/linked/al".to_owned()])
+    }
 }
 
 fn at(seconds: i64) -> Timestamp {
@@ -163,7 +167,7 @@ fn inspect_and_list_fit_the_specification_of_every_version() {
             let found = conformance::validate_operation("ContainerInspect", version, 200, body.as_bytes());
             assert_eq!(found, [], "{minor}");
             let size = Some(Size { writable: 1, total: 2 });
-            let body = serde_json::to_vec(&[summary(shown, size, &Fixed, version)]).unwrap();
+            let body = serde_json::to_vec(&[summary(shown, &[], size, &Fixed, version)]).unwrap();
             let found = conformance::validate_operation("ContainerList", version, 200, &body);
             assert_eq!(found, [], "{minor}");
         }
@@ -184,8 +188,16 @@ fn a_running_container_shows_its_addresses_and_ports() {
     assert_eq!(settings["Ports"]["81/udp"], Value::Null);
     assert_eq!((&value["Path"], &value["Args"]), (&json!("sh"), &json!(["-c", "echo hi"])));
     assert_eq!(value["State"]["Status"], "running");
-    let listed = serde_json::to_value(summary(shown, None, &Fixed, ApiVersion::NEWEST)).unwrap();
+    let listed = serde_json::to_value(summary(shown, &[], None, &Fixed, ApiVersion::NEWEST)).unwrap();
     assert_eq!(listed["Command"], "sh -c 'echo hi'");
+    let links = ["/app/db", "/zoo/db"].map(str::to_owned);
+    let listed_linked =
+        serde_json::to_value(summary(shown, &links, None, &Fixed, ApiVersion::NEWEST)).unwrap();
+    assert_eq!(listed_linked["Names"], json!(["/app/db", "/web", "/zoo/db"]));
+    assert_eq!(value["HostConfig"]["Links"], Value::Null);
+    let linked = Record { name: "/linked".to_owned(), ..record.clone() };
+    let value = inspected(Shown { record: &linked, ..shown }, 55);
+    assert_eq!(value["HostConfig"]["Links"], json!(["/web:/linked/al"]));
     assert_eq!((&listed["Status"], &listed["Names"]), (&json!("Up About a minute"), &json!(["/web"])));
     assert_eq!(
         listed["Ports"],
@@ -227,7 +239,7 @@ fn a_list_shows_the_digest_once_the_name_stands_for_another_image() {
     let mut record = record("web");
     let listed = |record: &Record| {
         let shown = Shown { record, state: &running(), sandbox: None };
-        serde_json::to_value(summary(shown, None, &Fixed, ApiVersion::NEWEST)).unwrap()["Image"].clone()
+        serde_json::to_value(summary(shown, &[], None, &Fixed, ApiVersion::NEWEST)).unwrap()["Image"].clone()
     };
     assert_eq!(listed(&record), "busybox");
     record.image = digest('9');
