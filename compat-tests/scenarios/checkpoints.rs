@@ -77,17 +77,24 @@ scenario!(limits_and_confinement_are_those_of_every_start, experimental().slipwa
         return;
     }
     count(d, "box", "-m 64m --pids-limit 20");
+    d.sh("docker exec box mknod /kmsg c 1 11").ok();
     let seen = || {
         d.sh(
             "pid=$(docker inspect -f '{{.State.Pid}}' box); grep -E 'Cap|Seccomp|NoNewPrivs' /proc/$pid/status
              for part in memory:memory.limit_in_bytes pids:pids.max devices:devices.list; do
                  group=$(sed -n \"s/^[0-9]*:${part%:*}://p\" /proc/$pid/cgroup)
                  cat /sys/fs/cgroup/${part%:*}$group/${part#*:} || true
-             done 2>/dev/null",
+             done 2>/dev/null
+             group=$(sed -n 's/^0:://p' /proc/$pid/cgroup)
+             cat /sys/fs/cgroup$group/memory.max /sys/fs/cgroup$group/pids.max 2>/dev/null
+             docker exec box head -c 1 /kmsg 2>&1",
         )
-        .ok()
+        .stdout
     };
     let before = seen();
+    for part in ["67108864\n", "20\n", "/kmsg: Operation not permitted"] {
+        assert!(before.contains(part), "{before}");
+    }
     d.sh("docker checkpoint create box one; docker start --checkpoint one box").ok();
     assert_eq!(seen(), before);
 });
