@@ -32,10 +32,11 @@ use super::report::{Reporter, complain, start_failure};
 use super::rlimit;
 use super::sysctl;
 use super::trace::Hints;
+use super::words::{failure, of_panic};
 use crate::base::missing::missing_is_fine;
 use crate::base::sys::mount::{self, MountPoint};
 use crate::base::sys::pty;
-use crate::runtime::protocol::{Launch, Size};
+use crate::runtime::protocol::{Failure, Launch, Size, StartFailure};
 
 /// Directory of the runtime library's own files, in the container's. Nothing in it is ever trusted.
 const STATE: &str = "runtime";
@@ -65,6 +66,11 @@ pub fn helper(
     let mut keep = vec![reporter.fd()];
     keep.extend(stdio.iter().flatten().map(AsRawFd::as_raw_fd));
     fork(&keep, move || {
+        // Also in the process that becomes the container, whose output is the container's.
+        std::panic::set_hook(Box::new(move |panic| {
+            let (kind, message) = (StartFailure::Other, of_panic(panic.payload()));
+            reporter.failure(Failure::Start { kind, message });
+        }));
         if let Err(message) = body(stdio, reporter) {
             reporter.failure(start_failure(message));
         }
@@ -134,7 +140,7 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
     drop(ours);
     // Nothing is ever written: this waits for the end.
     let _ = running.read(&mut [0]);
-    hooks::started(dir, launch, pid).map_err(|error| wording(&error))
+    hooks::started(dir, launch, pid).map_err(|error| failure(&error))
 }
 
 /// Refuses a container whose `/proc` is not the kernel's throughout, as its first process sees it now: what is mounted
@@ -149,7 +155,7 @@ fn leave_proc_alone(pid: i32, allowed: &[PathBuf]) -> Result<(), String> {
     match mounts.iter().find(foreign) {
         Some(found) => {
             let why = if is_top(found) { "is not of type proc" } else { "is inside /proc" };
-            Err(wording(&format!("{:?} cannot be mounted because it {why}", found.target)))
+            Err(failure(&format!("{:?} cannot be mounted because it {why}", found.target)))
         }
         None => Ok(()),
     }
@@ -197,19 +203,13 @@ fn runtime_error(error: &dyn Error) -> String {
         }
         source = error.source();
     }
-    wording(&text)
+    failure(&text)
 }
 
 /// What [`runtime_error`] would not name.
 fn unknown_sysctl(dir: &Path, error: &dyn Error) -> Option<String> {
     let file = runtime_error(error).contains(NOT_IN_PROC).then(|| sysctl::missing(dir)).flatten()?;
-    Some(wording(&format!("open {}: no such file or directory", file.display())))
-}
-
-fn wording(text: &str) -> String {
-    format!(
-        "runc create failed: unable to start container process: error during container init: {text}: unknown"
-    )
+    Some(failure(&format!("open {}: no such file or directory", file.display())))
 }
 
 /// What libcontainer calls in the container's first process.
@@ -227,7 +227,7 @@ struct ContainerProgram {
 impl Executor for ContainerProgram {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let fail = |text: String| {
-            self.reporter.failure(start_failure(wording(&text)));
+            self.reporter.failure(start_failure(failure(&text)));
             Err(ExecutorValidationError::ArgValidationError(text))
         };
         let Some(process) = spec.process() else { return fail("no process".to_owned()) };
@@ -247,7 +247,7 @@ impl Executor for ContainerProgram {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         let process = spec.process().as_ref().ok_or(ExecutorError::InvalidArg)?;
         let give_up = |reason: &str| {
-            self.reporter.failure(start_failure(wording(reason)));
+            self.reporter.failure(start_failure(failure(reason)));
             // SAFETY: as below.
             unsafe { libc::_exit(255) }
         };
@@ -273,5 +273,23 @@ impl Executor for ContainerProgram {
         complain(&program.refusal(errno));
         // SAFETY: ends the process; what libcontainer would still do is for a container that did not start.
         unsafe { libc::_exit(255) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_on_the_way_to_the_program_is_a_failure_with_its_words() {
+        let (mut report, writer) = io::pipe().unwrap();
+        let helper = helper(None, writer.into(), |_, _| panic!("no such thing")).unwrap();
+        let mut told = String::new();
+        report.read_to_string(&mut told).unwrap();
+        assert!(told.contains("what it did not expect: no such thing"), "{told}");
+        assert_eq!(
+            nix::sys::wait::waitpid(Pid::from_raw(helper), None).unwrap().pid().unwrap().as_raw(),
+            helper
+        );
     }
 }

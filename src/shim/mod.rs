@@ -35,6 +35,7 @@ mod rlimit;
 mod streams;
 mod sysctl;
 mod trace;
+mod words;
 
 use std::collections::BTreeMap;
 use std::io;

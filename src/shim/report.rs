@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::client::set_nonblocking;
 use super::poll::{Poller, Token};
+use super::words;
 use crate::runtime::protocol::{Failure, StartFailure};
 
 #[derive(Serialize, Deserialize)]
@@ -51,7 +52,7 @@ impl Reporter {
         self.write(&Line::Failure(failure));
     }
 
-    /// Tells what a failure that may follow came from. The first hint counts: the cause comes before its consequences.
+    /// Tells what a failure that may follow came from: the cause comes before its consequences.
     pub fn hint(self, hint: String) {
         self.write(&Line::Hint(hint));
     }
@@ -112,16 +113,16 @@ impl Report {
 
     fn outcome(&self) -> Outcome {
         let mut outcome = Outcome { process: None, failure: None };
-        let mut hint = None;
+        let mut hints = Vec::new();
         for line in self.bytes.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(Line::Process { pid, cgroup }) => outcome.process = Some((pid, cgroup)),
                 Ok(Line::Failure(failure)) => outcome.failure = outcome.failure.or(Some(failure)),
-                Ok(Line::Hint(text)) => hint = hint.or(Some(text)),
+                Ok(Line::Hint(text)) => hints.push(text),
                 Err(_) => {}
             }
         }
-        outcome.failure = outcome.failure.map(|failure| explain(failure, hint.as_deref()));
+        outcome.failure = outcome.failure.map(|failure| explain(failure, &hints));
         if outcome.process.is_none() && outcome.failure.is_none() {
             outcome.failure = Some(Failure::Start {
                 kind: StartFailure::Other,
@@ -138,11 +139,12 @@ impl Report {
 }
 
 /// A failure whose text says nothing of the cause, with the cause.
-fn explain(failure: Failure, hint: Option<&str>) -> Failure {
-    match (failure, hint) {
+fn explain(failure: Failure, hints: &[String]) -> Failure {
+    match (failure, hints.first()) {
         (Failure::Start { message, kind: StartFailure::Other }, Some(hint)) => {
             let text = message.strip_suffix(": unknown").unwrap_or(&message);
-            start_failure(format!("{text}: {}: unknown", errno_words(hint)))
+            let with_hint = || format!("{text}: {}: unknown", errno_words(hint));
+            start_failure(words::of_hints(hints).unwrap_or_else(with_hint))
         }
         (failure, _) => failure,
     }

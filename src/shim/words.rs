@@ -1,0 +1,97 @@
+//! What libcontainer says of a container that it cannot make, in runc's words: those are what clients know, and they
+//! say what to mend where the library shows its own data.
+
+use std::any::Any;
+
+/// The names of error numbers in the library's debug output, and the kernel's words for them.
+const NUMBERS: [(&str, &str); 8] = [
+    ("EINVAL", "invalid argument"),
+    ("ENOENT", "no such file or directory"),
+    ("EACCES", "permission denied"),
+    ("EPERM", "operation not permitted"),
+    ("ENOTDIR", "not a directory"),
+    ("EBUSY", "device or resource busy"),
+    ("ENODEV", "no such device"),
+    ("ENOSPC", "no space left on device"),
+];
+
+/// A failure to start, as runc would put it.
+pub fn failure(text: &str) -> String {
+    format!(
+        "runc create failed: unable to start container process: error during container init: {text}: unknown"
+    )
+}
+
+/// What a panic says: in the library, for what it did not expect to find.
+pub fn of_panic(payload: &(dyn Any + Send)) -> String {
+    let said = payload.downcast_ref::<&str>().copied();
+    let said = said.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    failure(&format!("the runtime found what it did not expect: {}", said.unwrap_or("it does not say what")))
+}
+
+/// What the library's errors come to, the cause first; none if they are none of those known here.
+pub fn of_hints(hints: &[String]) -> Option<String> {
+    let errno = NUMBERS.iter().find(|(name, _)| hints.iter().any(|hint| hint.contains(name)));
+    hints.iter().find_map(|hint| of_mount(hint, errno.map(|(_, words)| *words)).or_else(|| of_null(hint)))
+}
+
+/// Such as `failed to mount Mount { destination: "/x", typ: Some("tmpfs"), source: Some("tmpfs"), … }: syscall`.
+fn of_mount(hint: &str, errno: Option<&str>) -> Option<String> {
+    let mount = hint.strip_prefix("failed to mount Mount { destination: \"")?;
+    let (destination, rest) = mount.split_once('"')?;
+    let (_, source) = rest.split_once("source: Some(\"")?;
+    let (source, _) = source.split_once('"')?;
+    let errno = errno?;
+    Some(failure(&format!(
+        "error mounting {source:?} to rootfs at {destination:?}: mount {source}:{destination}: {errno}"
+    )))
+}
+
+fn of_null(hint: &str) -> Option<String> {
+    let error = hint.strip_prefix("failed to open /dev/null inside the container err=")?;
+    let why = match error {
+        denied if denied.contains("PermissionDenied") => "permission denied",
+        missing if missing.contains("NotFound") => "no such file or directory",
+        _ => return None,
+    };
+    Some(failure(&format!("error reopening /dev/null inside container: open /dev/null: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_library_logs_is_told_in_runc_s_words() {
+        let mount = "failed to mount Mount { destination: \"/x\", typ: Some(\"tmpfs\"), source: \
+                     Some(\"tmpfs\"), options: Some([\"size=abc\"]) }: syscall";
+        let rootfs = "failed to prepare rootfs err=Mount(Syscall(Nix(EINVAL)))";
+        let null = "failed to open /dev/null inside the container err=Os { code: 13, kind: PermissionDenied, \
+                    message: \"Permission denied\" }";
+        for (hints, words) in [
+            (
+                vec![mount, rootfs],
+                Some("error mounting \"tmpfs\" to rootfs at \"/x\": mount tmpfs:/x: invalid argument"),
+            ),
+            (vec![mount], None),
+            (
+                vec![null, "failed to reopen /dev/null err=EACCES"],
+                Some("error reopening /dev/null inside container: open /dev/null: permission denied"),
+            ),
+            (vec!["failed to mount Mount { destination: \"/x", rootfs], None),
+            (vec!["something else"], None),
+            (vec![], None),
+        ] {
+            let owned: Vec<String> = hints.iter().map(|&hint| hint.to_owned()).collect();
+            assert_eq!(of_hints(&owned), words.map(failure), "{hints:?}");
+        }
+    }
+
+    #[test]
+    fn a_panic_says_what_it_was() {
+        let ends = |payload: Box<dyn Any + Send>| of_panic(&*payload);
+        assert!(ends(Box::new("a str")).ends_with("did not expect: a str: unknown"));
+        assert!(ends(Box::new("a String".to_owned())).ends_with("did not expect: a String: unknown"));
+        assert!(ends(Box::new(1)).ends_with("it does not say what: unknown"));
+    }
+}
