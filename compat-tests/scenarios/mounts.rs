@@ -185,6 +185,59 @@ scenario!(a_tmpfs_mount_has_the_size_and_mode_asked_for, |d| {
     d.post("/containers/create", &body(json!({"SizeBytes": 4096, "Mode": 448}))).expect(201);
 });
 
+// Fails where each tmpfs is open to all: /root, /var and the volume's directory. With --tmpfs /home:mode=711 dockerd's
+// runc is of an age that keeps 755.
+scenario!(a_tmpfs_has_the_mode_of_the_directory_that_it_hides, |d| {
+    d.sh("docker run --rm -v data:/data busybox sh -c 'mkdir /data/in && chmod 710 /data/in'").ok();
+    let options = "--tmpfs /root --tmpfs /var --tmpfs /tmp --tmpfs /made --tmpfs /data/in -v data:/data \
+                   --mount type=tmpfs,dst=/home --mount type=tmpfs,dst=/new,tmpfs-mode=700";
+    let dirs = "/root /var /tmp /made /data/in /home /new";
+    d.sh(&format!("docker create --name box {options} busybox stat -c '%a %n' {dirs}")).ok();
+    let first = d.sh("docker start -a box").ok();
+    assert_eq!(first, "700 /root\n755 /var\n1777 /tmp\n1777 /made\n710 /data/in\n755 /home\n700 /new");
+    let said = d.sh("docker run --rm --tmpfs /x:size=abc busybox true");
+    said.fails(125, "error mounting \"tmpfs\" to rootfs at \"/x\": mount tmpfs:/x");
+    said.fails(125, ": invalid argument: unknown");
+});
+
+// Fails where the place that was made for it keeps the mode of its making: dockerd's is 755 at the second start.
+scenario!(a_tmpfs_where_nothing_was_is_open_to_all_each_time, Setup::new().slipway_only(), |d| {
+    d.sh("docker create --name box --tmpfs /made --tmpfs /root:mode=711 busybox stat -c %a /made /root").ok();
+    for _ in 0..2 {
+        assert_eq!(d.sh("docker start -a box").ok(), "1777\n711");
+    }
+});
+
+// Fails where the library's own data is shown, and its code is 125.
+scenario!(a_tmpfs_for_dev_is_of_no_use_without_devices, |d| {
+    let words = "error reopening /dev/null inside container: open /dev/null: permission denied: unknown";
+    for options in ["--tmpfs /dev", "--tmpfs /dev:exec", "--mount type=tmpfs,target=/dev"] {
+        d.sh(&format!("docker run --rm {options} busybox true")).fails(126, words);
+    }
+    let script = "echo x >/dev/null; head -c 3 /dev/zero | wc -c; stat -c %a /dev";
+    assert_eq!(d.sh(&format!("docker run --rm --tmpfs /dev:dev busybox sh -c '{script}'")).ok(), "3\n755");
+});
+
+// Fails where such an image is refused, and where what an exported container brings along counts as furnished.
+scenario!(an_image_with_a_link_or_a_file_for_the_kernel_s_directories_starts, |d| {
+    d.sh("docker create --name box busybox && mkdir tree && docker export box | tar -C tree -xf -").ok();
+    for (place, make) in [
+        ("proc", "ln -s /elsewhere"),
+        ("proc", "touch"),
+        ("sys", "ln -s /elsewhere"),
+        ("dev", "ln -s /elsewhere"),
+        ("dev", "touch"),
+        ("dev/shm", "ln -s /elsewhere"),
+    ] {
+        d.sh(&format!("rm -rf tree/dev tree/sys tree/proc && mkdir -p tree/$(dirname {place})")).ok();
+        d.sh(&format!("{make} tree/{place} && tar -C tree -c . | docker import - odd")).ok();
+        let script = "test -d /proc/self && test -d /sys/class && test -c /dev/null && test -d /dev/shm";
+        d.sh(&format!("docker run --name odd odd sh -c '{script}'")).ok();
+        assert_eq!(d.sh(&format!("docker diff odd | grep -e proc -e sys -e {place}; true")).ok(), "");
+        d.sh("docker rm odd && docker rmi odd >/dev/null").ok();
+    }
+});
+
 // Fails when the runtime library sees to `/dev`: it ends at the first link that is there.
 scenario!(a_dev_of_the_user_s_own_stays_as_it_is, |d| {
     let host = "docker run --rm -v /dev:/dev";

@@ -9,6 +9,7 @@ use std::io;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use crate::base::id_map::IdMaps;
 use crate::base::sys::mount_point;
@@ -26,10 +27,12 @@ const MTAB_TARGET: &str = "/proc/mounts";
 const LATER_DIRECTORIES: [&str; 2] = ["dev", "dev/mqueue"];
 const LATER_FILES: [&str; 1] = ["sbin/docker-init"];
 
-/// Furnishes the root that is mounted at `rootfs`; `working_dir` is the container's.
-pub(super) fn furnish(rootfs: &Path, ids: &IdMaps, working_dir: &str) -> io::Result<()> {
+/// Furnishes the root that is mounted at `rootfs` with the changes `upper` over an image; `working_dir` is the
+/// container's.
+pub(super) fn furnish(rootfs: &Path, upper: &Path, ids: &IdMaps, working_dir: &str) -> io::Result<()> {
     let root = Root::open(rootfs)?.with_ids(ids);
-    if !exists(&root, MARK)? {
+    // Not of the image, which may have been made of a container: what has been taken away is marked too.
+    if !exists(&upper.join(MARK))? {
         make_all(&root)?;
     }
     if matches!(working_dir, "" | "/") {
@@ -45,6 +48,9 @@ pub(super) fn furnish(rootfs: &Path, ids: &IdMaps, working_dir: &str) -> io::Res
 }
 
 fn make_all(root: &Root) -> io::Result<()> {
+    for path in DIRECTORIES.into_iter().chain([MARK]) {
+        clear(root, path)?;
+    }
     for dir in DIRECTORIES {
         passable(root.create_dirs(Path::new(dir), 0o755).map(drop))?;
     }
@@ -54,6 +60,23 @@ fn make_all(root: &Root) -> io::Result<()> {
         passable(make(root, file, |dir, name| {
             rustix::fs::openat(dir, name, flags, Mode::from_raw_mode(0o755)).map(drop)
         }))?;
+    }
+    Ok(())
+}
+
+/// Takes away what an image has on the way to `path`, or there, that is no directory: images have links to directories
+/// for `/proc` or `/dev`, and nothing may be mounted through those.
+fn clear(root: &Root, path: &str) -> io::Result<()> {
+    let mut dir = root.dir(Path::new(""))?;
+    for name in path.split('/') {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        dir = match rustix::fs::openat(&dir, name, flags, Mode::empty()) {
+            Ok(inner) => inner,
+            Err(Errno::NOTDIR | Errno::LOOP) => {
+                return passable(rustix::fs::unlinkat(&dir, name, AtFlags::empty()).map_err(io::Error::from));
+            }
+            Err(error) => return passable(Err(error.into())),
+        };
     }
     Ok(())
 }
@@ -87,11 +110,11 @@ fn passable(made: io::Result<()>) -> io::Result<()> {
     }
 }
 
-fn exists(root: &Root, name: &str) -> io::Result<bool> {
-    match rustix::fs::statat(root, name, AtFlags::SYMLINK_NOFOLLOW) {
+fn exists(path: &Path) -> io::Result<bool> {
+    match std::fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
-        Err(rustix::io::Errno::NOENT) => Ok(false),
-        Err(error) => Err(error.into()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -134,7 +157,7 @@ mod tests {
         let root = top.path().join("root");
         fs::create_dir(&root).unwrap();
         prepare(&root);
-        furnish(&root, &IdMaps::default(), "/app/x").unwrap();
+        furnish(&root, &root, &IdMaps::default(), "/app/x").unwrap();
         top
     }
 
@@ -150,8 +173,7 @@ mod tests {
     #[test]
     fn what_an_image_has_in_its_place_stays_and_links_lead_nowhere_outside() {
         let top = furnished(|root| {
-            symlink("../..", root.join("dev")).unwrap();
-            symlink("/nowhere", root.join("proc")).unwrap();
+            symlink("../..", root.join("app")).unwrap();
             fs::write(root.join("etc"), "no directory").unwrap();
         });
         let outside: Vec<_> =
@@ -162,11 +184,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_directory_where_the_kernel_s_own_files_belong_makes_room() {
+        let top = furnished(|root| {
+            symlink("../..", root.join("dev")).unwrap();
+            symlink("/nowhere", root.join("proc")).unwrap();
+            fs::write(root.join("sys"), "no directory").unwrap();
+        });
+        for path in DIRECTORIES {
+            assert!(fs::symlink_metadata(top.path().join("root").join(path)).unwrap().is_dir(), "{path}");
+        }
+        assert!(!top.path().join("pts").exists());
+    }
+
+    #[test]
+    fn an_image_made_of_a_container_is_furnished_too() {
+        let top = tempfile::tempdir().unwrap();
+        let (root, upper) = (top.path().join("root"), top.path().join("upper"));
+        for dir in [&root, &upper] {
+            fs::create_dir(dir).unwrap();
+        }
+        fs::write(root.join(MARK), "of another container").unwrap();
+        furnish(&root, &upper, &IdMaps::default(), "").unwrap();
+        assert!(root.join("proc").is_dir());
+        assert_eq!(fs::read(root.join(MARK)).unwrap(), b"");
+    }
+
+    #[test]
     fn what_a_user_takes_away_later_stays_away() {
         let top = furnished(|_| ());
         let root = top.path().join("root");
         fs::remove_file(root.join("etc/mtab")).unwrap();
-        furnish(&root, &IdMaps::default(), "").unwrap();
+        furnish(&root, &root, &IdMaps::default(), "").unwrap();
         assert!(fs::symlink_metadata(root.join("etc/mtab")).is_err());
     }
 }

@@ -44,6 +44,7 @@ pub mod stats;
 pub mod storage;
 pub mod subpaths;
 mod teardown;
+mod tmpfs_mode;
 pub mod update;
 pub mod users;
 mod volumes;

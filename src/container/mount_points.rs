@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use ::oci_spec::runtime::{Mount, Spec};
 
 use super::error::{ContainerError, StartFailure};
+use super::tmpfs_mode::{self, Place};
 use crate::base::id_map::IdMaps;
 use crate::base::sys::mount_point::{Kind, place};
 use crate::base::sys::root_fs::Root;
@@ -41,12 +42,18 @@ pub(super) async fn settle(spec: Spec, rootfs: PathBuf, ids: &IdMaps) -> Result<
 
 fn settle_all(mut spec: Spec, rootfs: &Path, ids: &IdMaps) -> Result<Spec, ContainerError> {
     let root = Root::open(rootfs).map_err(|error| refused(error.to_string()))?.with_ids(ids);
+    let mut mounts = spec.mounts_mut().take().unwrap_or_default();
     let mut covered = Vec::new();
-    for mount in spec.mounts_mut().iter_mut().flatten() {
+    for at in 0..mounts.len() {
+        let (before, rest) = mounts.split_at_mut(at);
+        let Some(mount) = rest.first_mut() else { break };
+        let there = Place::look(&root, mount.destination());
         let destination = settle_one(&root, mount, &covered).map_err(|error| unusable(mount, &error))?;
         mount.set_destination(destination.clone());
+        tmpfs_mode::settle(&root, before, mount, there).map_err(|error| unusable(mount, &error))?;
         covered.push(destination);
     }
+    spec.set_mounts(Some(mounts));
     Ok(spec)
 }
 

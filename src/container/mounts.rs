@@ -74,8 +74,10 @@ fn mount_at(
 ) -> Result<(), SnapshotError> {
     let dir = parts.paths.container(&record.id);
     let options = MountOptions { durability, limit: record.size_limit };
-    parts.images.snapshots().mount(&record.chain, &Writable::of(&dir), target, options)?;
-    let furnished = furnishing::furnish(target, &parts.config.ids, &record.config.working_dir);
+    let writable = Writable::of(&dir);
+    parts.images.snapshots().mount(&record.chain, &writable, target, options)?;
+    let (ids, working_dir) = (&parts.config.ids, &record.config.working_dir);
+    let furnished = furnishing::furnish(target, &writable.upper, ids, working_dir);
     furnished.map_err(|source| SnapshotError::Mount { target: target.to_owned(), source })
 }
 

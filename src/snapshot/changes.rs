@@ -41,9 +41,9 @@ pub struct Change {
 }
 
 impl Snapshots {
-    /// What the upper directory `upper` changes of `layers` (the base first), in the order of a walk by name. Added
-    /// paths that `left_out` says yes to are passed over, directories unless something else is in them; it is asked
-    /// by relative paths. Blocks.
+    /// What the upper directory `upper` changes of `layers` (the base first), in the order of a walk by name. Paths
+    /// that `left_out` says yes to are passed over, added or in the place of something else, directories unless
+    /// something else is in them; it is asked by relative paths. Blocks.
     pub fn changes(
         &self,
         layers: &[ChainId],
@@ -156,6 +156,9 @@ impl<F: Fn(&[u8], &Stat) -> bool> Walk<F> {
         let kind = match &pair.lower {
             None if (self.left_out)(&self.path, &stat) => None,
             None => Some(ChangeKind::Added),
+            Some(lower) if !(is_dir && self::is_dir(&lower.stat)) && (self.left_out)(&self.path, &stat) => {
+                None
+            }
             Some(lower) => {
                 let modified = differs(&lower.stat, &stat) || lower.capability != capability;
                 modified.then_some(ChangeKind::Modified)
