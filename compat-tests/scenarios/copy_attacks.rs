@@ -82,6 +82,11 @@ scenario!(an_archive_s_names_and_links_stay_in_the_container, |d| {
         let response = put(d, "/tmp", layer.tar());
         expect_untouched(d, what);
         assert_eq!(response.status(), status, "{what}");
+        if what == "a climbing name" {
+            // Fails in the words for layers.
+            let said = response.message();
+            assert!(said.ends_with(&format!("\"{up}mnt/victim/evil\" is outside of \"/tmp\"")), "{said}");
+        }
     }
     let made = d.sh("docker exec box sh -c 'find / -xdev -name evil -o -xdev -name stolen' | sort").ok();
     assert_eq!(made, "/tmp/evil\n/tmp/mnt/victim/evil");

@@ -128,3 +128,31 @@ scenario!(what_cannot_be_run_is_refused_with_the_words_that_clients_know, |d| {
     // Filters of events are not checked: newer clients ask for kinds that an older engine has not.
     d.sh("docker events --since 0s --until 0s --filter nonsense=1").ok();
 });
+
+// Fails without the prefix, with the kind of the failure as the status, and where slashes are no name at all.
+scenario!(restart_and_rename_say_what_they_were_about, |d| {
+    d.sh("docker create --name bad busybox /nope; docker create --name box busybox").ok();
+    let refused = d.post("/containers/bad/restart", &json!(null)).expect(500).message();
+    assert!(refused.starts_with("Cannot restart container bad: failed to create "), "{refused}");
+    assert!(
+        refused.ends_with("exec: \"/nope\": stat /nope: no such file or directory: unknown"),
+        "{refused}"
+    );
+    for (name, words) in [
+        ("/", "Error when allocating new name: Invalid container name (/), only "),
+        ("//box2", "Error when allocating new name: Invalid container name (//box2), only "),
+        ("", "Neither old nor new names may be empty"),
+    ] {
+        let said = d.post(&format!("/containers/box/rename?name={name}"), &json!(null)).expect(400).message();
+        assert!(said.starts_with(words), "{name}: {said}");
+    }
+    d.post("/containers/box/rename?name=/box2", &json!(null)).expect(204);
+});
+
+scenario!(a_relative_directory_is_none_for_an_exec, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    // Fails where it is taken for one of the root.
+    let said = d.sh("docker exec -w tmp box true 2>&1");
+    assert!(said.code != 0 && said.stdout.contains("Cwd must be an absolute path"), "{said}");
+    d.sh("docker exec -w '' box true").ok();
+});

@@ -405,6 +405,8 @@ impl From<FilesError> for ApiError {
                 StatusCode::BAD_REQUEST
             }
             FilesError::Busy { .. } => StatusCode::CONFLICT,
+            // dockerd's own slip.
+            FilesError::Outside { .. } | FilesError::Entry { .. } => StatusCode::INTERNAL_SERVER_ERROR,
             FilesError::Stat { .. }
             | FilesError::User(_)
             | FilesError::Snapshot(_)

@@ -7,10 +7,10 @@ impl Engine {
     /// Renames the container that `term` stands for. The new name is taken before the old one is given back, so that
     /// no other container can come between.
     pub async fn rename_container(&self, term: &str, name: &str) -> Result<(), ContainerError> {
-        let new = name.trim_start_matches('/');
-        if term.is_empty() || new.is_empty() {
+        if term.is_empty() || name.is_empty() {
             return Err(NameError::Empty.into());
         }
+        let new = name.strip_prefix('/').unwrap_or(name);
         let handle = self.containers.resolve(term)?;
         let refused = |source| ContainerError::NewName { source };
         names::check(&format!("/{new}")).map_err(refused)?;

@@ -56,6 +56,8 @@ enum EnterError {
     Terminal(io::Error),
     #[error("chdir to cwd ({cwd:?}) set in config.json failed: {}", reason(*.errno))]
     WorkingDirectory { cwd: PathBuf, errno: Errno },
+    #[error("Cwd must be an absolute path")]
+    Relative,
     #[error(
         "current working directory is outside of container mount namespace root -- possible container breakout detected"
     )]
@@ -255,6 +257,9 @@ fn set_groups(groups: &[u32]) -> Result<(), EnterError> {
 fn enter_directory(cwd: &Path) -> Result<(), EnterError> {
     if cwd.as_os_str().is_empty() {
         return Ok(());
+    }
+    if cwd.is_relative() {
+        return Err(EnterError::Relative);
     }
     nix::unistd::chdir(cwd).map_err(|errno| EnterError::WorkingDirectory { cwd: cwd.to_owned(), errno })
 }

@@ -21,6 +21,12 @@ pub enum FilesError {
     VolumeReadOnly,
     #[error("lstat {path}: {}", in_gos_words(*.errno))]
     Stat { path: String, errno: nix::errno::Errno },
+    /// An entry of an archive that would be written elsewhere.
+    #[error("{path:?} is outside of {dir:?}")]
+    Outside { path: String, dir: String },
+    /// An entry of an archive that makes no sense.
+    #[error("invalid archive: {path:?}: {reason}")]
+    Entry { path: String, reason: &'static str },
     /// The container's phase does not allow it.
     #[error("You cannot {doing} container {id} which is {phase}")]
     Busy { doing: &'static str, id: ContainerId, phase: &'static str },

@@ -15,7 +15,7 @@ use crate::base::sys::root_fs::proc_path;
 use crate::container::handle::Handle;
 use crate::container::parts::Parts;
 use crate::container::users::Accounts;
-use crate::snapshot::{Extraction, Overwrite, extract};
+use crate::snapshot::{Extraction, Overwrite, SnapshotError, extract};
 
 /// What is to be unpacked where.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ impl View {
         let target = self.target(request)?;
         self.expect_writable(&target)?;
         let how = Extraction { target, overwrite: request.overwrite, owner: self.owner(request.ownership)? };
-        Ok(extract(self.root().try_clone()?, &how, archive)?)
+        extract(self.root().try_clone()?, &how, archive).map_err(|error| refused(error, &request.path))
     }
 
     /// The directory's path without links.
@@ -108,5 +108,14 @@ impl View {
         }
         let resolved = Accounts::read(&proc_path(self.root())).resolve(user, &[])?;
         Ok(Some(Owner { uid: resolved.uid, gid: resolved.gid }))
+    }
+}
+
+/// What unpacking a layer would refuse too, told of an archive that is copied to `dir`.
+fn refused(error: SnapshotError, dir: &str) -> FilesError {
+    match error {
+        SnapshotError::Escape { path } => FilesError::Outside { path, dir: dir.to_owned() },
+        SnapshotError::Entry { path, reason } => FilesError::Entry { path, reason },
+        other => other.into(),
     }
 }

@@ -329,7 +329,7 @@ impl<'a> Unpacker<'a> {
         }
         let missing = |source: io::Error| match source.kind() {
             io::ErrorKind::NotFound => {
-                let reason = "a hard link to what this layer does not have";
+                let reason = "a hard link to what the archive does not have";
                 SnapshotError::Entry { path: entry.display(), reason }
             }
             _ => unpack_error(entry, source),

@@ -57,8 +57,10 @@ pub async fn stop(call: Call<params::ContainerStop>) -> Outcome {
 /// `POST /containers/{id}/restart`
 pub async fn restart(call: Call<params::ContainerRestart>) -> Outcome {
     let handle = call.engine.containers.resolve(&call.params.id)?;
-    handle.restart(stop_options(call.params.signal.as_deref(), call.params.t)?).await?;
-    Ok(respond::no_content())
+    let options = stop_options(call.params.signal.as_deref(), call.params.t)?;
+    // dockerd says what it was about to do, and forgets what kind of failure it was.
+    let failed = |error| ApiError::internal(format!("Cannot restart container {}: {error}", call.params.id));
+    handle.restart(options).await.map(|()| respond::no_content()).map_err(failed)
 }
 
 fn stop_options(signal: Option<&str>, grace: Option<i64>) -> Result<StopOptions, ApiError> {
