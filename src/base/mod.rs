@@ -5,6 +5,7 @@ pub mod boolean;
 pub mod crash;
 pub mod digest;
 pub mod durable;
+pub mod errno;
 pub mod host;
 pub mod id;
 pub mod id_map;

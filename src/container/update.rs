@@ -22,8 +22,8 @@ pub enum UpdateError {
     Removing,
     #[error("{0}")]
     Limits(#[source] ShimError),
-    #[error("{0}")]
-    Shape(#[from] serde_json::Error),
+    #[error(transparent)]
+    Spec(#[from] oci_spec::SpecError),
 }
 
 /// Checks what is wished; the warnings that go with it. What this host cannot enforce is taken out.

@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::base::errno::in_gos_words;
 use crate::base::id::ContainerId;
 use crate::container::image_mounts::MountError;
 use crate::container::users::UserError;
@@ -42,10 +43,4 @@ pub enum FilesError {
     Io(#[from] io::Error),
     #[error("a worker ended early")]
     Worker,
-}
-
-/// The kernel's own words, as C libraries have them but in lower case.
-fn in_gos_words(errno: nix::errno::Errno) -> String {
-    let words = errno.desc();
-    words.get(..1).map_or_else(String::new, str::to_lowercase) + words.get(1..).unwrap_or_default()
 }

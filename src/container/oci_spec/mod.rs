@@ -28,6 +28,7 @@ use super::record::{MountPoint, Record};
 use super::seccomp::{self, Circumstances, SeccompError};
 use super::users::ResolvedUser;
 use crate::base::boolean::parse_bool;
+use crate::base::errno::in_gos_words;
 use crate::base::id_map::{IdMap, IdMaps, IdRange};
 
 /// Where `--init`'s program is in the container.
@@ -48,13 +49,15 @@ pub enum SpecError {
     DeviceRule(String),
     #[error("cgroup-parent for systemd cgroup should be a valid slice named as \"xxx.slice\"")]
     CgroupParent,
+    #[error("stat {path}: {}", in_gos_words(*.errno))]
+    BlockDevice { path: String, errno: nix::errno::Errno },
     #[error("the specification does not fit the runtime: {0}")]
     Shape(#[from] serde_json::Error),
 }
 
 /// A container's limits alone, in the shape of the specification.
-pub fn limits(host_config: &HostConfig) -> Result<LinuxResources, serde_json::Error> {
-    serde_json::from_value(resources::limits(host_config))
+pub fn limits(host_config: &HostConfig) -> Result<LinuxResources, SpecError> {
+    Ok(serde_json::from_value(resources::limits(host_config)?)?)
 }
 
 /// Everything that a specification is made of.

@@ -6,22 +6,22 @@ use super::{SpecError, SpecInput, devices};
 use crate::container::host_config::HostConfig;
 
 pub(super) fn of(input: &SpecInput<'_>) -> Result<Value, SpecError> {
-    let mut resources = limits(&input.record.host_config);
+    let mut resources = limits(&input.record.host_config)?;
     resources["devices"] = json!(devices::rules(input)?);
     Ok(resources)
 }
 
 /// All but the devices, which stay as they are while the container runs.
-pub(super) fn limits(host_config: &HostConfig) -> Value {
+pub(super) fn limits(host_config: &HostConfig) -> Result<Value, SpecError> {
     let mut resources = json!({ "memory": memory(host_config), "cpu": cpu(host_config) });
     if let Some(limit) = host_config.pids_limit {
         resources["pids"] = json!({ "limit": if limit <= 0 { -1 } else { limit } });
     }
-    let block_io = block_io(host_config);
+    let block_io = block_io(host_config)?;
     if block_io.as_object().is_some_and(|map| !map.is_empty()) {
         resources["blockIO"] = block_io;
     }
-    resources
+    Ok(resources)
 }
 
 fn memory(host_config: &HostConfig) -> Value {
@@ -62,12 +62,12 @@ fn cpu(host_config: &HostConfig) -> Value {
     Value::Object(map)
 }
 
-fn block_io(host_config: &HostConfig) -> Value {
+fn block_io(host_config: &HostConfig) -> Result<Value, SpecError> {
     let mut map = Map::new();
     positive(&mut map, "weight", i64::from(host_config.blkio_weight));
     let weights = host_config.blkio_weight_device.iter().flatten();
-    let weights: Vec<Value> =
-        weights.filter_map(|device| number(&device.path, "weight", u64::from(device.weight))).collect();
+    let weights = weights.map(|device| number(&device.path, "weight", u64::from(device.weight)));
+    let weights = weights.collect::<Result<Vec<_>, _>>()?;
     if !weights.is_empty() {
         map.insert("weightDevice".to_owned(), json!(weights));
     }
@@ -77,19 +77,20 @@ fn block_io(host_config: &HostConfig) -> Value {
         ("throttleReadIOPSDevice", &host_config.blkio_device_read_iops),
         ("throttleWriteIOPSDevice", &host_config.blkio_device_write_iops),
     ] {
-        let devices: Vec<Value> =
-            list.iter().flatten().filter_map(|d| number(&d.path, "rate", d.rate)).collect();
+        let devices = list.iter().flatten().map(|device| number(&device.path, "rate", device.rate));
+        let devices = devices.collect::<Result<Vec<_>, _>>()?;
         if !devices.is_empty() {
             map.insert(key.to_owned(), json!(devices));
         }
     }
-    Value::Object(map)
+    Ok(Value::Object(map))
 }
 
-fn number(device: &str, key: &str, value: u64) -> Option<Value> {
-    let number = nix::sys::stat::stat(device).ok()?.st_rdev;
+fn number(device: &str, key: &str, value: u64) -> Result<Value, SpecError> {
+    let unknown = |errno| SpecError::BlockDevice { path: device.to_owned(), errno };
+    let number = nix::sys::stat::stat(device).map_err(unknown)?.st_rdev;
     let (major, minor) = (nix::sys::stat::major(number), nix::sys::stat::minor(number));
-    Some(json!({ "major": major, "minor": minor, key: value }))
+    Ok(json!({ "major": major, "minor": minor, key: value }))
 }
 
 fn positive(map: &mut Map<String, Value>, key: &str, value: i64) {

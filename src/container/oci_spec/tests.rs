@@ -92,6 +92,15 @@ fn built(config: Value, host_config: Value) -> Value {
 }
 
 #[test]
+fn a_limit_of_a_block_device_that_is_not_there_is_refused() {
+    for field in ["BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceWriteIOps"] {
+        let host_config = json!({ field: [{ "Path": "/dev/none such", "Rate": 1, "Weight": 10 }] });
+        let refused = limits(&serde_json::from_value(host_config).unwrap()).unwrap_err();
+        assert_eq!(refused.to_string(), "stat /dev/none such: no such file or directory", "{field}");
+    }
+}
+
+#[test]
 fn the_host_name_is_left_out_where_the_namespace_is_the_hosts() {
     let config = json!({ "Hostname": "web", "Domainname": "example.org" });
     let own = built(config.clone(), json!({}));
