@@ -1,6 +1,7 @@
 //! What daemons ask of the shim.
 
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{Signal, kill};
@@ -121,11 +122,18 @@ impl Shim {
     }
 
     fn update(&self, resources: &LinuxResources) -> Answer {
-        let launch = self.launch.as_ref().filter(|_| !self.cgroup.is_empty()).ok_or(Failure::NotRunning)?;
-        let path = launch.cgroups_path.as_deref().filter(|_| launch.systemd_cgroup);
-        let scope = path.map(from_specification);
-        cgroup::update(&self.cgroup, scope.as_deref(), resources).map_err(system)?;
+        if self.launch.is_none() || self.cgroup.is_empty() {
+            return Err(Failure::NotRunning);
+        }
+        cgroup::update(&self.cgroup, self.scope().as_deref(), resources).map_err(system)?;
         Ok(Reply::Done)
+    }
+
+    /// The path of the container's group if systemd has made it.
+    pub(super) fn scope(&self) -> Option<PathBuf> {
+        let launch =
+            self.launch.as_ref().filter(|launch| launch.systemd_cgroup && !self.cgroup.is_empty())?;
+        launch.cgroups_path.as_deref().map(from_specification)
     }
 
     fn exec_acknowledged(&mut self, exec: &ExecId) -> Answer {

@@ -11,7 +11,7 @@ use super::poll::{INIT, Key};
 use super::process::{DRAIN, End, State, TELL};
 use super::report::complain;
 use super::streams::Reading;
-use super::{KEPT_EXITS, Shim, creator, hooks};
+use super::{KEPT_EXITS, Shim, cgroup, creator, hooks};
 use crate::base::durable;
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::memory;
@@ -197,6 +197,9 @@ impl Shim {
     }
 
     fn remove_cgroup(&mut self) {
+        if let Some(Err(error)) = self.scope().map(|scope| cgroup::end_scope(&scope)) {
+            complain(&format!("shim: {error}"));
+        }
         if let Err(error) = self.cgroup.remove() {
             complain(&format!("shim: removing the container's cgroup: {error}"));
         }

@@ -151,6 +151,11 @@ pub fn update(group: &Cgroup, scope: Option<&Path>, resources: &LinuxResources) 
     }
 }
 
+/// Ends the scope at `path`, which systemd has made and whose processes are gone.
+pub fn end_scope(path: &Path) -> Result<(), GroupError> {
+    Ok(systemd::stop_scope(path)?)
+}
+
 fn set_unified(dir: &Path, limits: &Limits) -> Result<(), GroupError> {
     let weights = if dir.join("io.bfq.weight").exists() { Weights::Bfq } else { Weights::Cost };
     limits

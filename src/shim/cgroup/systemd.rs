@@ -14,6 +14,7 @@ use super::limits::{Bound, Limits};
 const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_millis(2);
 const UNIT_EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+const NO_SUCH_UNIT: &str = "org.freedesktop.systemd1.NoSuchUnit";
 
 const SYSTEMD: Object = Object {
     destination: "org.freedesktop.systemd1",
@@ -28,6 +29,8 @@ pub enum ScopeError {
     Start { unit: String, source: CallError },
     #[error("unable to change unit {unit:?}: {source}")]
     Change { unit: String, source: CallError },
+    #[error("unable to stop unit {unit:?}: {source}")]
+    Stop { unit: String, source: CallError },
     #[error("systemd did not put the container's process into {0:?}")]
     NotMoved(String),
     #[error("a cgroup below a slice is needed, not {0:?}")]
@@ -79,6 +82,20 @@ pub fn enter_scope(path: &Path, description: &str, limits: &Limits) -> Result<()
         std::thread::sleep(PAUSE);
     }
     Ok(())
+}
+
+/// Has systemd end the scope at `path`, whose processes are gone. It would see by itself that the scope's group is empty,
+/// but not that of a group that has been removed before it looked: then it keeps the scope as one that runs.
+pub fn stop_scope(path: &Path) -> Result<(), ScopeError> {
+    let Some(unit) = name(path) else { return Ok(()) };
+    let mut body = Body::default();
+    body.text(&unit).text("replace");
+    let stopped = Connection::open().and_then(|mut systemd| systemd.call(SYSTEMD, "StopUnit", "ss", &body));
+    match stopped {
+        // It has seen it already.
+        Err(CallError::Refused { name, .. }) if name == NO_SUCH_UNIT => Ok(()),
+        other => other.map_err(|source| ScopeError::Stop { unit, source }),
+    }
 }
 
 fn start(systemd: &mut Connection, unit: &str, properties: &[(&str, Value)]) -> Result<(), CallError> {
