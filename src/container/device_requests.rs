@@ -9,6 +9,7 @@ use super::error::ContainerError;
 use super::host_config::DeviceRequest;
 use super::parts::Parts;
 use super::record::Record;
+use crate::base::errno::in_gos_words;
 use ::oci_spec::runtime::Spec;
 
 /// A request that cannot be met; the texts are dockerd's.
@@ -218,8 +219,8 @@ fn complete(node: &mut DeviceNode) -> Result<(), NodeError> {
         return Ok(());
     }
     let missing = |reason: String| NodeError::Missing { path: node.host_path.clone(), reason };
-    let stat = nix::sys::stat::lstat(Path::new(&node.host_path))
-        .map_err(|errno| missing(errno.desc().to_lowercase()))?;
+    let stat =
+        nix::sys::stat::lstat(Path::new(&node.host_path)).map_err(|errno| missing(in_gos_words(errno)))?;
     let found = match stat.st_mode & libc::S_IFMT {
         libc::S_IFBLK => "b",
         libc::S_IFCHR => "c",

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 use super::port::Protocol;
+use crate::base::errno::in_gos_words;
 use crate::base::id::{ContainerId, EndpointId};
 
 /// Why an operation on networks failed.
@@ -125,7 +126,7 @@ pub enum InvalidConfig {
 pub enum PublishError {
     #[error("Bind for {ip}:{port} failed: port is already allocated")]
     Allocated { ip: IpAddr, port: u16 },
-    #[error("failed to bind host port {ip}:{port}/{protocol}: {}", .source.desc().to_lowercase())]
+    #[error("failed to bind host port {ip}:{port}/{protocol}: {}", in_gos_words(*.source))]
     Bind { ip: IpAddr, port: u16, protocol: Protocol, source: nix::errno::Errno },
     #[error("all ports are allocated")]
     Exhausted,

@@ -18,9 +18,10 @@ use oci_spec::runtime::Process;
 
 use super::confine::{ConfineError, Filter, as_program, confine};
 use super::fork::{close_all_but, fork};
-use super::program::{Program, home_of, reason};
+use super::program::{Program, home_of};
 use super::report::{Reporter, start_failure};
 use super::rlimit::{self, RlimitError};
+use crate::base::errno::in_gos_words;
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::fdpass;
 use crate::base::sys::pidfd::PidFd;
@@ -50,11 +51,11 @@ pub enum Stdio {
 enum EnterError {
     #[error("joining the container's cgroup: {0}")]
     Cgroup(io::Error),
-    #[error("joining the container's namespaces: {}", reason(*.0))]
+    #[error("joining the container's namespaces: {}", in_gos_words(*.0))]
     Namespaces(Errno),
     #[error("making the terminal: {0}")]
     Terminal(io::Error),
-    #[error("chdir to cwd ({cwd:?}) set in config.json failed: {}", reason(*.errno))]
+    #[error("chdir to cwd ({cwd:?}) set in config.json failed: {}", in_gos_words(*.errno))]
     WorkingDirectory { cwd: PathBuf, errno: Errno },
     #[error("Cwd must be an absolute path")]
     Relative,
@@ -64,7 +65,7 @@ enum EnterError {
     Outside,
     #[error(transparent)]
     Rlimit(#[from] RlimitError),
-    #[error("unable to {what}: {}", reason(*.errno))]
+    #[error("unable to {what}: {}", in_gos_words(*.errno))]
     Step { what: &'static str, errno: Errno },
     #[error("reading the container's seccomp filter: {0}")]
     Filter(io::Error),

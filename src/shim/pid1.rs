@@ -14,6 +14,7 @@ use nix::unistd::{ForkResult, Pid, execvp, fork, getpgrp, setpgid, tcsetpgrp};
 
 use super::program::restore_signals;
 use super::report::complain;
+use crate::base::errno::in_gos_words;
 
 /// The first argument that makes this program a container's init.
 pub const ROLE: &str = "init";
@@ -95,7 +96,7 @@ fn become_program(args: &[CString]) -> Result<u8, Errno> {
     }
     restore_signals();
     let Err(errno) = execvp(&args[0], args);
-    complain(&format!("exec {}: {}", args[0].to_string_lossy(), errno.desc().to_lowercase()));
+    complain(&format!("exec {}: {}", args[0].to_string_lossy(), in_gos_words(errno)));
     let code = match errno {
         Errno::ENOENT => 127,
         Errno::EACCES => 126,

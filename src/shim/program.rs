@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use oci_spec::runtime::Process;
 
+use crate::base::errno::in_gos_words;
+
 /// A program that was found, ready to be executed.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -62,7 +64,7 @@ impl Program {
 
     /// What runc says when execve refuses a program that was found.
     pub fn refusal(&self, errno: Errno) -> String {
-        format!("exec {}: {}", self.path.to_string_lossy(), reason(errno))
+        format!("exec {}: {}", self.path.to_string_lossy(), in_gos_words(errno))
     }
 }
 
@@ -83,7 +85,7 @@ fn look_up(name: &str, env: &[String], cwd: &Path) -> Result<String, ProgramErro
             Ok(()) => Ok(name.to_owned()),
             Err(Errno::EACCES) => not_executable(name, "permission denied"),
             Err(Errno::EISDIR) => not_executable(name, "is a directory"),
-            Err(errno) => Err(ProgramError::Stat { name: name.to_owned(), reason: reason(errno) }),
+            Err(errno) => Err(ProgramError::Stat { name: name.to_owned(), reason: in_gos_words(errno) }),
         };
     }
     let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or("");
@@ -149,11 +151,6 @@ pub fn home_of(uid: u32) -> String {
 
 fn errno(error: &io::Error) -> Errno {
     Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
-}
-
-/// The reason as Go writes it.
-pub fn reason(errno: Errno) -> String {
-    errno.desc().to_ascii_lowercase()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::client::set_nonblocking;
 use super::poll::{Poller, Token};
 use super::words;
+use crate::base::errno::in_gos_words;
 use crate::runtime::protocol::{Failure, StartFailure};
 
 #[derive(Serialize, Deserialize)]
@@ -152,9 +153,9 @@ fn explain(failure: Failure, hints: &[String]) -> Failure {
 
 /// Replaces the names of common error numbers, as Rust's debug format has them, by what clients look for.
 fn errno_words(text: &str) -> String {
-    [("ENOENT", "no such file or directory"), ("EACCES", "permission denied"), ("ENOTDIR", "not a directory")]
-        .iter()
-        .fold(text.to_owned(), |text, (name, words)| text.replace(name, words))
+    [Errno::ENOENT, Errno::EACCES, Errno::ENOTDIR]
+        .into_iter()
+        .fold(text.to_owned(), |text, errno| text.replace(&format!("{errno:?}"), &in_gos_words(errno)))
         .replace("No such file or directory", "no such file or directory")
 }
 

@@ -5,14 +5,14 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use oci_spec::runtime::PosixRlimit;
 
-use super::program::reason;
+use crate::base::errno::in_gos_words;
 
 /// A limit that cannot be set; the text is runc's, which numbers them as the kernel does.
 #[derive(Debug, thiserror::Error)]
 pub enum RlimitError {
     #[error("invalid rlimit type: {0}")]
     Unknown(String),
-    #[error("error setting rlimit type {}: {}", *.resource as u32, reason(*.errno))]
+    #[error("error setting rlimit type {}: {}", *.resource as u32, in_gos_words(*.errno))]
     Set { resource: Resource, errno: Errno },
 }
 

@@ -3,16 +3,20 @@
 
 use std::any::Any;
 
-/// The names of error numbers in the library's debug output, and the kernel's words for them.
-const NUMBERS: [(&str, &str); 8] = [
-    ("EINVAL", "invalid argument"),
-    ("ENOENT", "no such file or directory"),
-    ("EACCES", "permission denied"),
-    ("EPERM", "operation not permitted"),
-    ("ENOTDIR", "not a directory"),
-    ("EBUSY", "device or resource busy"),
-    ("ENODEV", "no such device"),
-    ("ENOSPC", "no space left on device"),
+use nix::errno::Errno;
+
+use crate::base::errno::in_gos_words;
+
+/// What the library's debug output is searched for.
+const NUMBERS: [Errno; 8] = [
+    Errno::EINVAL,
+    Errno::ENOENT,
+    Errno::EACCES,
+    Errno::EPERM,
+    Errno::ENOTDIR,
+    Errno::EBUSY,
+    Errno::ENODEV,
+    Errno::ENOSPC,
 ];
 
 /// A failure to start, as runc would put it.
@@ -31,17 +35,18 @@ pub fn of_panic(payload: &(dyn Any + Send)) -> String {
 
 /// What the library's errors come to, the cause first; none if they are none of those known here.
 pub fn of_hints(hints: &[String]) -> Option<String> {
-    let errno = NUMBERS.iter().find(|(name, _)| hints.iter().any(|hint| hint.contains(name)));
-    hints.iter().find_map(|hint| of_mount(hint, errno.map(|(_, words)| *words)).or_else(|| of_null(hint)))
+    let named = |errno: &Errno| hints.iter().any(|hint| hint.contains(&format!("{errno:?}")));
+    let errno = NUMBERS.into_iter().find(named);
+    hints.iter().find_map(|hint| of_mount(hint, errno).or_else(|| of_null(hint)))
 }
 
 /// Such as `failed to mount Mount { destination: "/x", typ: Some("tmpfs"), source: Some("tmpfs"), … }: syscall`.
-fn of_mount(hint: &str, errno: Option<&str>) -> Option<String> {
+fn of_mount(hint: &str, errno: Option<Errno>) -> Option<String> {
     let mount = hint.strip_prefix("failed to mount Mount { destination: \"")?;
     let (destination, rest) = mount.split_once('"')?;
     let (_, source) = rest.split_once("source: Some(\"")?;
     let (source, _) = source.split_once('"')?;
-    let errno = errno?;
+    let errno = in_gos_words(errno?);
     Some(failure(&format!(
         "error mounting {source:?} to rootfs at {destination:?}: mount {source}:{destination}: {errno}"
     )))

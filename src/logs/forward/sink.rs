@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::address::Address;
 use super::tls::{self, Tls, TlsStream};
+use crate::base::errno::reason;
 
 /// How long a connection may take to be made, or to take bytes.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -35,11 +36,7 @@ pub fn connect(to: &Address, tls: &Tls) -> io::Result<Connection> {
 }
 
 fn in_words(network: &str, place: &str, error: &io::Error) -> io::Error {
-    let reason = match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_ascii_lowercase(),
-        None => error.to_string(),
-    };
-    io::Error::new(error.kind(), format!("dial {network} {place}: connect: {reason}"))
+    io::Error::new(error.kind(), format!("dial {network} {place}: connect: {}", reason(error)))
 }
 
 fn secure(host: &str, tls: &Tls) -> io::Result<TlsStream> {

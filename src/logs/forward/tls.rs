@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde::{Deserialize, Serialize};
 
+use crate::base::errno::reason;
 use crate::base::tls::verifier::{Unverified, Verifier};
 use crate::base::tls::{certificates, identity, words};
 
@@ -78,11 +79,7 @@ impl Tls {
 }
 
 fn unreadable(file: &Path, error: &io::Error) -> String {
-    let reason = match error.raw_os_error() {
-        Some(number) => nix::errno::Errno::from_raw(number).desc().to_ascii_lowercase(),
-        None => error.to_string(),
-    };
-    format!("open {}: {reason}", file.display())
+    format!("open {}: {}", file.display(), reason(error))
 }
 
 /// Makes a connection to `host`, a name or address with its port, a secure one. The socket has timeouts.
