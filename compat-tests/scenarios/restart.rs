@@ -149,3 +149,21 @@ scenario!(what_is_to_be_removed_by_itself_goes_with_a_restart_of_the_engine, |d|
         eventually(name, || d.get(&format!("/containers/{name}/json")).status() == 404);
     }
 });
+
+scenario!(what_is_to_be_removed_by_itself_outlives_a_restart, |d| {
+    for end in ["docker kill box", "docker stop -t 0 box", "docker exec box kill -USR1 1", "docker rm -f box"]
+    {
+        d.sh("docker run -d --rm --name box busybox \
+              sh -c 'trap exit TERM USR1; touch /on; while :; do sleep 0.1; done'")
+            .ok();
+        // By its own end, and by SIGKILL.
+        for restart in ["docker restart box", "docker restart -t 0 box", "docker restart box"] {
+            d.sh("until docker exec box rm /on; do sleep 0.1; done").ok();
+            d.sh(restart).ok();
+            assert_eq!(d.status("box"), "running", "{restart}");
+        }
+        d.sh("until docker exec box rm /on; do sleep 0.1; done").ok();
+        d.sh(end).ok();
+        eventually(end, || d.get("/containers/box/json").status() == 404);
+    }
+});

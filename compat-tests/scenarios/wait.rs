@@ -45,6 +45,14 @@ scenario!(removed_waits_for_the_removal, |d| {
     d.get("/containers/box/json").expect(404);
 });
 
+scenario!(removed_waits_over_a_restart, |d| {
+    d.sh("docker run -d --rm --name box busybox sleep 1000").ok();
+    let waiter = waiting(d, "box", "removed");
+    d.sh("docker restart -t 0 box && docker exec box true && docker kill box").ok();
+    assert_eq!(code(waiter), json!(137));
+    d.get("/containers/box/json").expect(404);
+});
+
 scenario!(several_wait_at_once, |d| {
     d.sh("docker run -d --name box busybox sh -c 'while [ ! -e /go ]; do sleep 0.1; done; exit 2'").ok();
     let waiters: Vec<_> = (0..8).map(|_| waiting(d, "box", "next-exit")).collect();

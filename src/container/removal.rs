@@ -73,7 +73,8 @@ impl Owner {
         if !self.now.record.host_config.auto_remove || self.removal.is_some() || self.restart_at.is_some() {
             return;
         }
-        if self.ending.as_ref().is_some_and(|ending| !ending.restarts.is_empty()) {
+        // Its end was that of a restart by a user, which has not begun yet or is done.
+        if self.now.is_running() || self.ending.as_ref().is_some_and(|ending| !ending.restarts.is_empty()) {
             return;
         }
         let options = RemoveOptions { force: Force::Kill, volumes: Volumes::RemoveAnonymous };
