@@ -73,6 +73,35 @@ scenario!(a_listed_container_has_what_clients_read, |d| {
     assert_eq!((&listed["Labels"], &listed["Mounts"]), (&json!({"a": "b"}), &json!([])));
 });
 
+// Fails where the processes are not chosen for ps: of some options it shows nothing then, which is an error to it.
+scenario!(top_takes_the_options_of_ps, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    for options in [
+        "",
+        "axf",
+        "-C sleep",
+        "-opid,cmd",
+        "opid,cmd",
+        "eopid,cmd",
+        "l",
+        "-o pid,cmd oargs,uid --format %cpu",
+        "aux --sort=comm",
+    ] {
+        let shown = d.sh(&format!("docker top box {options}")).ok();
+        assert_eq!(shown.lines().count(), 2, "{options}: {shown}");
+        assert!(shown.contains("sleep"), "{options}: {shown}");
+    }
+    for (options, why) in [
+        ("--no-headers", "Couldn't find PID field in ps output"),
+        ("-C sleep -o cmd", "Couldn't find PID field in ps output"),
+        ("-o", "format specification must follow -o"),
+        // Processes of the host would be shown that have such a number.
+        ("-o uid=PID,cmd", "specifying \"uid=PID,cmd\" is not allowed"),
+    ] {
+        d.sh(&format!("docker top box {options}")).fails(1, why);
+    }
+});
+
 scenario!(rename_and_top_and_pause, |d| {
     d.sh("docker run -d --name box busybox sleep 1000 && docker rename box cup").ok();
     assert_eq!(d.sh("docker ps --format '{{.Names}}'").ok(), "cup");
