@@ -95,6 +95,7 @@ scenario!(a_path_is_described_as_go_describes_it, |d| {
         ("/p", "p", 33_554_852, ""),
         ("/", "/", 2_147_484_141, ""),
         ("/d/.", ".", 2_147_484_141, ""),
+        ("/d/./", ".", 2_147_484_141, ""),
         ("/x/../d", "d", 2_147_484_141, ""),
     ] {
         let stat = stat(d, path);
@@ -116,7 +117,9 @@ scenario!(an_archive_s_names_start_with_the_path_s_last_element, |d| {
         .ok();
     d.sh("until docker exec box test -L /l; do sleep 0.1; done").ok();
     assert_eq!(names(&get(d, "/d")), ["d/", "d/s/", "d/s/f"]);
-    assert_eq!(names(&get(d, "/d/.")), ["./", "./s/", "./s/f"]);
+    for contents in ["/d/.", "/d/./", "d/.//"] {
+        assert_eq!(names(&get(d, contents)), ["./", "./s/", "./s/f"], "{contents}");
+    }
     assert_eq!(names(&get(d, "/l")), ["l"]);
     assert_eq!(names(&get(d, "/l/")), ["l/", "l/s/", "l/s/f"]);
     assert_eq!(names(&get(d, "/d/s/f")), ["f"]);
@@ -216,6 +219,14 @@ scenario!(changes_are_told_against_the_image, |d| {
     assert_eq!(one("/new/sub").unwrap()["Kind"], json!(1));
     assert_eq!(one("/etc").unwrap()["Kind"], json!(0));
     d.get("/containers/nosuch/changes").expect(404);
+});
+
+scenario!(directories_that_every_container_has_are_no_changes, |d| {
+    d.sh("docker create --name full busybox && docker export full | tar -x bin").ok();
+    d.sh("tar -c bin | docker import - bare && docker run --name box bare /bin/sh -c true").ok();
+    assert_eq!(d.sh("docker diff box").ok(), "");
+    d.sh("docker run --name other bare /bin/sh -c 'echo >/etc/mine'").ok();
+    assert_eq!(d.sh("docker diff other | sort").ok(), "A /etc/mine\nC /etc");
 });
 
 scenario!(copying_and_exporting_are_events, |d| {

@@ -23,8 +23,8 @@ const FILES: [&str; 5] = ["dev/console", "etc/hostname", "etc/hosts", "etc/resol
 const MTAB: &str = "etc/mtab";
 const MTAB_TARGET: &str = "/proc/mounts";
 
-/// What a start makes besides: some containers need it.
-const LATER_DIRECTORIES: [&str; 2] = ["dev", "dev/mqueue"];
+/// What comes with those, and what a start makes besides: some containers need it.
+const LATER_DIRECTORIES: [&str; 3] = ["etc", "dev", "dev/mqueue"];
 const LATER_FILES: [&str; 1] = ["sbin/docker-init"];
 
 /// Furnishes the root that is mounted at `rootfs` with the changes `upper` over an image; `working_dir` is the

@@ -88,7 +88,8 @@ pub(super) fn absolute(path: &str) -> String {
         }
     }
     let mut clean = format!("/{}", parts.join("/"));
-    let ends_in_dot = path == "." || path.ends_with("/.");
+    let last = path.trim_end_matches('/');
+    let ends_in_dot = last == "." || last.ends_with("/.");
     if (ends_in_dot || path.ends_with('/')) && !clean.ends_with('/') {
         clean.push('/');
     }
@@ -164,7 +165,8 @@ mod tests {
             ("/../../x", "/x", "x"),
             ("/", "/", "/"),
             (".", "/.", "."),
-            ("//a//b/./", "/a/b/", "b"),
+            ("//a//b/./", "/a/b/.", "."),
+            ("./", "/.", "."),
             ("/a/..", "/", "/"),
         ] {
             let absolute = absolute(path);
