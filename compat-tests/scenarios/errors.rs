@@ -1,6 +1,6 @@
 //! What clients match on: status codes and texts of dockerd.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::scenario::scenario;
 
@@ -127,6 +127,19 @@ scenario!(what_cannot_be_run_is_refused_with_the_words_that_clients_know, |d| {
     assert_eq!(ended.stderr.trim().lines().count(), 1, "{ended}");
     // Filters of events are not checked: newer clients ask for kinds that an older engine has not.
     d.sh("docker events --since 0s --until 0s --filter nonsense=1").ok();
+});
+
+scenario!(namespaces_of_what_does_not_run_cannot_be_shared, |d| {
+    d.sh("docker create --name ended busybox").ok();
+    for option in ["--pid", "--ipc"] {
+        d.sh(&format!("docker create --name box {option} container:ended busybox true")).ok();
+        let refused = d.post("/containers/box/start", &Value::Null).expect(500).message();
+        assert!(refused.ends_with("is not running"), "{refused}");
+        d.sh("docker rm box").ok();
+    }
+    d.sh("docker create --name box --pid container:ended busybox true && docker rm ended").ok();
+    let refused = d.post("/containers/box/start", &Value::Null).expect(500).message();
+    assert!(refused.contains("No such container: "), "{refused}");
 });
 
 // Fails without the prefix, with the kind of the failure as the status, and where slashes are no name at all.

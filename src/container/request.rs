@@ -2,6 +2,7 @@
 //! OCI specification.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::PathBuf;
 
 use super::cdi::Edits;
@@ -110,10 +111,12 @@ fn shared(parts: &Parts, record: &Record) -> Result<BTreeMap<&'static str, PathB
     let mut shared = BTreeMap::new();
     for (kind, mode) in [("pid", &host_config.pid_mode), ("ipc", &host_config.ipc_mode)] {
         let Some(target) = mode.strip_prefix("container:") else { continue };
-        let handle = parts.containers.resolve(target)?;
-        let pid = handle.snapshot().state.pid.ok_or_else(|| {
-            bad(format!("cannot join {} of a non running container: {}", kind.to_uppercase(), handle.id()))
-        })?;
+        let refused = |why: &dyn Display| {
+            ContainerError::system(&format!("failed to join {} namespace: {why}", kind.to_uppercase()))
+        };
+        let handle = parts.containers.resolve(target).map_err(|error| refused(&error))?;
+        let not_running = || refused(&format!("container {} is not running", handle.id()));
+        let pid = handle.snapshot().state.pid.ok_or_else(not_running)?;
         shared.insert(kind, PathBuf::from(format!("/proc/{pid}/ns/{kind}")));
     }
     Ok(shared)
