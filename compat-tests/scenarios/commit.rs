@@ -1,5 +1,6 @@
 //! `docker commit`: a container becomes an image.
 
+use regex::Regex;
 use serde_json::json;
 
 use crate::harness::scenario::scenario;
@@ -40,6 +41,156 @@ scenario!(instructions_change_the_committed_configuration, |d| {
     assert_eq!(config["Healthcheck"]["Test"], json!(["CMD-SHELL", "true"]));
     assert_eq!(config["Healthcheck"]["Interval"], json!(5_000_000_000_u64));
     assert_eq!(d.sh("docker run --rm made").ok(), "hello");
+});
+
+/// What a container is committed with, each a `--change`, and a field of the image's configuration with its value.
+type Followed = (&'static [&'static str], &'static str, &'static str);
+
+fn followed() -> Vec<Followed> {
+    vec![
+        (&["CMD"], "Cmd", r#"["/bin/sh","-c"]"#),
+        (&["CMD []"], "Cmd", "[]"),
+        (&["cmd echo  a \"$X\" "], "Cmd", r#"["/bin/sh","-c","echo  a \"$X\""]"#),
+        (&["CMD [\"a\" \"b\"]"], "Cmd", r#"["/bin/sh","-c","[\"a\" \"b\"]"]"#),
+        (&["CMD a \\\n# not this\n\n  b\\", "c"], "Cmd", r#"["/bin/sh","-c","a   bc"]"#),
+        (&["# escape=`\nCMD a `\nb"], "Cmd", r#"["/bin/sh","-c","a b"]"#),
+        (&["ENTRYPOINT [\"e\"]"], "Cmd", "null"),
+        (&["CMD [\"c\"]", "ENTRYPOINT [\"e\"]"], "Cmd", r#"["c"]"#),
+        (&["ENTRYPOINT"], "Cmd", r#"["c1","c2"]"#),
+        (&["ENTRYPOINT"], "Entrypoint", r#"["/ent"]"#),
+        (&["ENV K=new A=1 B=$K", "ENV A=2 C=${X:-$B}"], "Env", r#"["K=new","PATH","A=2","B=kept","C=kept"]"#),
+        (&["ENV A the  \"rest\" b=c"], "Env", r#"["K=kept","PATH","A=the  rest b=c"]"#),
+        (&["ENV A=x\\ y B=\"q \\\" r\" C=\\$K"], "Env", r#"["K=kept","PATH","A=x y","B=q \" r","C=$K"]"#),
+        (
+            &["EXPOSE 80-81/UDP 8080:90 127.0.0.1::91"],
+            "ExposedPorts",
+            r#"{"80/udp":{},"81/udp":{},"90/tcp":{},"91/tcp":{}}"#,
+        ),
+        (&["ENV P=\"80 90\"", "EXPOSE $P"], "ExposedPorts", r#"{"80/tcp":{},"90/tcp":{}}"#),
+        (&["LABEL a=1 \\\n b=\"c d\" kept=2"], "Labels", r#"{"a":"1","b":"c d","kept":"2"}"#),
+        (
+            &["ONBUILD  run   x  y ", "ONBUILD COPY --from=a b c"],
+            "OnBuild",
+            r#"["run   x  y ","COPY --from=a b c"]"#,
+        ),
+        (&["USER $K"], "User", r#""kept""#),
+        (
+            &["VOLUME [\"/a b\", \"/c\"]", "VOLUME d  /e"],
+            "Volumes",
+            r#"{"/a b":{},"/c":{},"/e":{},"/vol":{},"d":{}}"#,
+        ),
+        (&["WORKDIR sub", "WORKDIR ../b//c"], "WorkingDir", r#""/tmp/b/c""#),
+        (&["WORKDIR /a/../b/"], "WorkingDir", r#""/a/../b/""#),
+        (&["HEALTHCHECK NONE"], "Healthcheck", r#"{"Test":["NONE"]}"#),
+        (
+            &["HEALTHCHECK CMD a", "HEALTHCHECK --interval=1.5s --retries=2 cmd [\"b\"]"],
+            "Healthcheck",
+            r#"{"Interval":1500000000,"Retries":2,"Test":["CMD","b"]}"#,
+        ),
+    ]
+}
+
+/// What is refused, and the answer as a regular expression for all of it.
+const REFUSED: &[(&[&str], &str)] = &[
+    (&[""], "file with no instructions"),
+    (&["# c"], "file with no instructions"),
+    (&["RUN x"], "(run|RUN) is not a valid change command"),
+    (&["CMD[]"], r"(cmd|CMD)\[\] is not a valid change command"),
+    (&["CMD a", "nonsense"], "nonsense is not a valid change command"),
+    (&["RUN x", "ENV A"], "ENV must have two arguments"),
+    (&["EXPOSE", "from x"], "from is not a valid change command"),
+    (&["EXPOSE x", "USER"], "USER requires exactly one argument"),
+    (&["CMD [\"a\", 1]"], "when using JSON array syntax, arrays must be comprised of strings only"),
+    (&["CMD --x=1 a"], "[Uu]nknown flag: (--)?x"),
+    (&["ENV"], "ENV requires at least one argument"),
+    (&["ENV A=1 B"], "Syntax error - can't find = in \"B\". Must be of the form: name=value"),
+    (&["ENV =1"], "ENV names can not be blank"),
+    (
+        &["ENV A=\"1"],
+        r#"failed to process "\\"1": unexpected end of statement while looking for matching double-quote"#,
+    ),
+    (
+        &["ENV A=${K"],
+        r#"failed to process "\$\{K": (syntax error: missing '\}'|missing ':' in substitution)"#,
+    ),
+    (&["ENV A=${X?no}"], r#"failed to process "\$\{X\?no\}": .*"#),
+    (&["LABEL a"], "LABEL must have two arguments"),
+    (&["EXPOSE"], "EXPOSE requires at least one argument"),
+    (&["EXPOSE x"], "[Ii]nvalid containerPort: x"),
+    (&["EXPOSE 80,81"], "[Ii]nvalid containerPort: 80,81"),
+    (&["EXPOSE 9-8"], "[Ii]nvalid containerPort: 9-8"),
+    (&["EXPOSE 80/x"], "[Ii]nvalid proto: x"),
+    (&["EXPOSE x:80"], "[Ii]nvalid hostPort: x"),
+    (&["EXPOSE 1:2-3"], "[Ii]nvalid ranges specified for container and host Ports: 2-3 and 1"),
+    (&["EXPOSE /tcp"], "[Nn]o port specified: /tcp<empty>"),
+    (&["ONBUILD"], "ONBUILD requires at least one argument"),
+    (&["ONBUILD ONBUILD RUN x"], "Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed"),
+    (&["ONBUILD from x"], "FROM isn't allowed as an ONBUILD trigger"),
+    (&["ONBUILD ENV A"], "ENV must have two arguments"),
+    (&["VOLUME []"], "VOLUME requires at least one argument"),
+    (&["VOLUME [\" \"]"], "VOLUME specified can not be an empty string"),
+    (&["WORKDIR \"\""], "cannot normalize nothing"),
+    (&["STOPSIGNAL BOGUS"], "(invalid signal: BOGUS|stopsignal is not a valid change command)"),
+    (&["HEALTHCHECK"], "HEALTHCHECK requires at least one argument"),
+    (&["HEALTHCHECK NONE x"], "HEALTHCHECK NONE takes no arguments"),
+    (&["HEALTHCHECK CMD"], "Missing command after HEALTHCHECK CMD"),
+    (&["HEALTHCHECK run x"], r#"Unknown type "RUN" in HEALTHCHECK \(try CMD\)"#),
+    (&["HEALTHCHECK --interval=1 CMD a"], r#"time: missing unit in duration "?1"?"#),
+    (&["HEALTHCHECK --interval=1x CMD a"], r#"time: unknown unit "?x"? in duration "?1x"?"#),
+    (&["HEALTHCHECK --timeout=1us CMD a"], r#"Interval "timeout" cannot be less than 1ms"#),
+    (&["HEALTHCHECK --retries=x CMD a"], r#"strconv.ParseInt: parsing "x": invalid syntax"#),
+    (&["HEALTHCHECK --timeout 5s CMD a"], "[Mm]issing a value on flag: (--)?timeout"),
+];
+
+scenario!(changes_are_read_as_in_a_dockerfile, |d| {
+    let options = "-e K=kept -w /tmp -l kept=1 -v /vol --entrypoint /ent";
+    d.sh(&format!("docker create --name box {options} busybox c1 c2")).ok();
+    let commit = |changes: &[&str]| {
+        let changes: String = changes.iter().map(|change| format!("-c '{change}' ")).collect();
+        d.sh(&format!("docker commit {changes} box made"))
+    };
+    let mut wrong = Vec::new();
+    for (changes, field, expected) in followed() {
+        commit(changes).ok();
+        let mut config = d.get("/v1.41/images/made/json").expect(200).json()["Config"].take();
+        for entry in config["Env"].as_array_mut().unwrap() {
+            if entry.as_str().unwrap().starts_with("PATH=") {
+                *entry = json!("PATH");
+            }
+        }
+        let is = config[field].to_string();
+        if is != expected {
+            wrong.push(format!("{changes:?}: {field} is {is}, not {expected}"));
+        }
+    }
+    for (changes, expected) in REFUSED {
+        let ended = commit(changes);
+        let said = ended.stderr.trim().trim_start_matches("Error response from daemon: ");
+        if ended.code != 1 || !Regex::new(&format!("^{expected}$")).unwrap().is_match(said) {
+            wrong.push(format!("{changes:?}: {said:?}, not {expected:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+});
+
+// Fails where variables and the working directory are the container's whatever the body says.
+scenario!(a_configuration_in_the_body_is_what_changes_begin_with, |d| {
+    d.sh("docker create --name box -e K=kept -w /tmp --entrypoint /ent busybox c1").ok();
+    for (body, changes, expected) in [
+        (json!({}), "ENV%20A=$K", r#"["c1"] ["/ent"] "A=kept""#),
+        (json!(null), "WORKDIR%20$K", r#"["c1"] ["/ent"] null"#),
+        (json!({ "Cmd": ["x"] }), "ENV%20A=$K", r#"["x"] ["/ent"] "A=""#),
+        (json!({ "Cmd": ["x"], "Shell": ["ash"] }), "CMD%20a", r#"["ash","a"] ["/ent"] null"#),
+        (json!({ "Entrypoint": [] }), "USER%20x", r#"["c1"] [] null"#),
+        (json!({ "Entrypoint": ["e"] }), "USER%20x", r#"null ["e"] null"#),
+    ] {
+        d.post(&format!("/commit?container=box&repo=made&changes={changes}"), &body).expect(201);
+        let config = d.get("/v1.41/images/made/json").expect(200).json()["Config"].take();
+        let added =
+            config["Env"].as_array().unwrap().iter().find(|entry| entry.as_str().unwrap().starts_with("A="));
+        let is = format!("{} {} {}", config["Cmd"], config["Entrypoint"], added.unwrap_or(&json!(null)));
+        assert_eq!(is, expected, "{body} {changes}");
+    }
 });
 
 scenario!(a_running_container_is_paused_for_a_commit_and_goes_on, |d| {

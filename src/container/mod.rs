@@ -37,7 +37,7 @@ mod report;
 pub mod request;
 pub mod seccomp;
 mod shm;
-pub mod signal;
+
 mod spawn;
 pub mod state;
 pub mod stats;

@@ -11,6 +11,7 @@ use super::links::Link;
 use super::state::RestartRule;
 use crate::base::digest::Digest;
 use crate::base::id::ContainerId;
+use crate::base::signal;
 use crate::base::time::Timestamp;
 use crate::network::EndpointSettings;
 use crate::snapshot::ChainId;
@@ -119,7 +120,7 @@ impl Record {
     /// The signal that asks its process to end. One that is not known counts as SIGTERM, as for dockerd.
     pub fn stop_signal(&self) -> i32 {
         let name = self.config.stop_signal.as_deref().unwrap_or_default();
-        super::signal::parse(name).unwrap_or(DEFAULT_STOP_SIGNAL)
+        signal::parse(name).unwrap_or(DEFAULT_STOP_SIGNAL)
     }
 
     /// Seconds until SIGKILL; negative is for ever.

@@ -22,8 +22,8 @@ pub struct CommitOptions {
     pub name: Option<Reference>,
     pub author: String,
     pub comment: String,
-    /// Settings of the image that are not to come from the container.
-    pub config: ContainerConfig,
+    /// Settings of the image that go before the container's; these alone without.
+    pub config: Option<ContainerConfig>,
     /// Dockerfile instructions on top of them.
     pub changes: Vec<String>,
     pub pause: Pause,
@@ -66,7 +66,7 @@ impl Engine {
     async fn commit_frozen(&self, handle: &Handle, options: CommitOptions) -> Result<Digest, CommitError> {
         let record = handle.snapshot().record.clone();
         let CommitOptions { name, author, comment, config, changes: instructions, .. } = options;
-        let mut own = RunConfig::from(&config);
+        let mut own = RunConfig::from(config.as_ref().unwrap_or(&record.config));
         changes::apply_to(&mut own, &instructions)?;
         let run = container::commit::config(own, &record.config);
         let parent = match record.config.image.is_empty() {

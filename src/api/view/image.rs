@@ -203,15 +203,17 @@ fn run_config(config: &RunConfig, version: ApiVersion) -> Value {
         _ => Map::new(),
     };
     let list_like = ["Cmd", "Entrypoint", "Env", "Labels", "OnBuild", "Volumes"];
+    let compact = version.has(Feature::ImageInspectCompact);
     for name in list_like {
-        let value = fields.remove(name).filter(|value| !is_empty(value));
-        match value {
+        // No command is another thing than an empty one.
+        let says = |value: &Value| !is_empty(value) || !compact && !value.is_null() && is_command(name);
+        match fields.remove(name).filter(says) {
             Some(value) => drop(fields.insert(name.to_owned(), value)),
-            None if version.has(Feature::ImageInspectCompact) => {}
+            None if compact => {}
             None => drop(fields.insert(name.to_owned(), Value::Null)),
         }
     }
-    if version.has(Feature::ImageInspectCompact) {
+    if compact {
         fields.retain(|_, value| value != "");
     }
     if !version.has(Feature::OciImageConfig) {
@@ -223,6 +225,10 @@ fn run_config(config: &RunConfig, version: ApiVersion) -> Value {
         }
     }
     Value::Object(fields)
+}
+
+fn is_command(name: &str) -> bool {
+    matches!(name, "Cmd" | "Entrypoint")
 }
 
 fn is_empty(value: &Value) -> bool {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::limits::{self, Occasion};
 use super::{CreateDefaults, Invalid};
 use crate::base::host::Host;
+use crate::base::signal;
 use crate::container::config::{ContainerConfig, HealthConfig};
 use crate::container::host_config::HostConfig;
 use crate::container::oci_spec::{self, bounding_set};
-use crate::container::signal;
 use crate::logs::options as log_options;
 use crate::network::{EndpointSettings, HostPorts};
 

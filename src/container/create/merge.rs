@@ -21,12 +21,13 @@ pub(in crate::container) fn with_image(config: &mut ContainerConfig, image: &Run
         config.labels.entry(key.clone()).or_insert_with(|| value.clone());
     }
     // The image's command belongs to the image's entrypoint: an entrypoint of the container's own drops it.
-    if config.entrypoint.as_ref().is_none_or(Vec::is_empty) && config.entrypoint.is_none() {
+    if config.entrypoint.as_ref().is_none_or(Vec::is_empty) {
         if config.cmd.as_ref().is_none_or(Vec::is_empty) {
             config.cmd = image.cmd.clone();
             config.args_escaped = image.args_escaped;
         }
-        config.entrypoint = image.entrypoint.clone();
+        // An empty one of the container's own says that there is none.
+        config.entrypoint = config.entrypoint.take().or_else(|| image.entrypoint.clone());
     }
     if let Some(probe) = &image.healthcheck {
         with_image_probe(config.healthcheck.get_or_insert_default(), probe);

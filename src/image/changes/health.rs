@@ -1,89 +1,153 @@
 //! `HEALTHCHECK [--interval=…] … CMD …`
 
-use super::{InvalidChange, json_list};
+use std::num::IntErrorKind;
+
+use super::InvalidChange;
+use super::syntax::Arguments;
 use crate::base::time::parse_duration;
 use crate::image::config::Healthcheck;
 
 const MILLISECOND: i64 = 1_000_000;
 
-/// What follows the word.
-pub(super) fn parse(text: &str) -> Result<Healthcheck, InvalidChange> {
-    let mut health = Healthcheck::default();
-    let mut rest = text.trim();
-    while rest.starts_with("--") {
-        let (flag, left) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-        set(&mut health, flag)?;
-        rest = left.trim();
-    }
-    let (kind, command) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
-    let command = command.trim();
-    match kind.to_ascii_uppercase().as_str() {
-        "NONE" if command.is_empty() => health.test = vec!["NONE".to_owned()],
-        "NONE" => return Err(InvalidChange::HealthNone),
-        "CMD" if command.is_empty() => return Err(InvalidChange::HealthCommand),
-        "CMD" => {
-            health.test = match json_list(command) {
-                Some(list) => std::iter::once("CMD".to_owned()).chain(list).collect(),
-                None => vec!["CMD-SHELL".to_owned(), command.to_owned()],
-            };
+/// A probe of the flags and arguments.
+pub(super) fn parse(flags: &[String], arguments: Arguments) -> Result<Healthcheck, InvalidChange> {
+    let is_list = matches!(arguments, Arguments::Json(_));
+    let mut words = arguments.some("HEALTHCHECK")?.into_iter();
+    let kind = words.next().unwrap_or_default().to_uppercase();
+    let command: Vec<String> = words.collect();
+    let own = match (kind.as_str(), is_list) {
+        ("NONE", _) if command.is_empty() => {
+            return Ok(Healthcheck { test: vec![kind], ..Healthcheck::default() });
         }
-        _ => return Err(InvalidChange::HealthType(kind.to_owned())),
+        ("NONE", _) => return Err(InvalidChange::HealthNone),
+        (_, true) => "CMD",
+        (_, false) => "CMD-SHELL",
+    };
+    let mut health = settings(flags)?;
+    if kind != "CMD" {
+        return Err(InvalidChange::HealthType(kind));
+    }
+    if command.is_empty() {
+        return Err(InvalidChange::HealthCommand);
+    }
+    health.test = std::iter::once(own.to_owned()).chain(command).collect();
+    Ok(health)
+}
+
+fn settings(flags: &[String]) -> Result<Healthcheck, InvalidChange> {
+    let mut health = Healthcheck::default();
+    let mut seen: Vec<&str> = Vec::new();
+    for flag in flags {
+        let (name, value) = match flag.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (flag.as_str(), None),
+        };
+        let value = || value.ok_or_else(|| InvalidChange::FlagValue(name.to_owned()));
+        if seen.contains(&name) {
+            return Err(InvalidChange::SecondFlag(name.to_owned()));
+        }
+        seen.push(name);
+        match name {
+            "--interval" => health.interval = duration("interval", value()?)?,
+            "--timeout" => health.timeout = duration("timeout", value()?)?,
+            "--start-period" => health.start_period = duration("start-period", value()?)?,
+            "--start-interval" => health.start_interval = duration("start-interval", value()?)?,
+            "--retries" => health.retries = retries(value()?)?,
+            _ => return Err(InvalidChange::Flag(name.to_owned())),
+        }
     }
     Ok(health)
 }
 
-fn set(health: &mut Healthcheck, flag: &str) -> Result<(), InvalidChange> {
-    let (name, value) = flag.split_once('=').unwrap_or((flag, ""));
-    match name {
-        "--interval" => health.interval = duration(value)?,
-        "--timeout" => health.timeout = duration(value)?,
-        "--start-period" => health.start_period = duration(value)?,
-        "--start-interval" => health.start_interval = duration(value)?,
-        "--retries" => {
-            let retries = value.parse::<i32>().map_err(|_| InvalidChange::Retries(value.to_owned()))?;
-            if retries < 0 {
-                return Err(InvalidChange::NegativeRetries(retries.into()));
-            }
-            health.retries = retries.into();
-        }
-        _ => return Err(InvalidChange::HealthFlag(flag.to_owned())),
-    }
-    Ok(())
-}
-
 /// A duration of Go, in nanoseconds: none, or a millisecond at least.
-fn duration(text: &str) -> Result<i64, InvalidChange> {
-    let read = parse_duration(text).and_then(|duration| i64::try_from(duration.as_nanos()).ok());
-    let nanos = read.ok_or_else(|| InvalidChange::Duration(text.to_owned()))?;
-    if nanos != 0 && nanos < MILLISECOND {
-        return Err(InvalidChange::ShortDuration(text.to_owned()));
+fn duration(name: &'static str, text: &str) -> Result<i64, InvalidChange> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let positive = text.strip_prefix('-').unwrap_or(text);
+    let read = parse_duration(positive).and_then(|duration| i64::try_from(duration.as_nanos()).ok());
+    let nanos =
+        read.ok_or_else(|| InvalidChange::Duration { problem: problem(positive), text: text.to_owned() })?;
+    if nanos != 0 && (nanos < MILLISECOND || positive != text) {
+        return Err(InvalidChange::ShortDuration(name));
     }
     Ok(nanos)
+}
+
+/// What Go says of a text that is no duration.
+fn problem(text: &str) -> String {
+    const UNITS: [&str; 8] = ["ns", "us", "µs", "μs", "ms", "s", "m", "h"];
+    let is_number = |letter: char| letter.is_ascii_digit() || letter == '.';
+    let mut rest = text.trim_start_matches('+');
+    while rest.starts_with(|letter: char| letter.is_ascii_digit()) {
+        let after = rest.trim_start_matches(is_number);
+        let unit = after.split(is_number).next().unwrap_or_default();
+        match unit {
+            "" => return "missing unit in duration".to_owned(),
+            unit if !UNITS.contains(&unit) => return format!("unknown unit {unit:?} in duration"),
+            unit => rest = &after[unit.len()..],
+        }
+    }
+    "invalid duration".to_owned()
+}
+
+fn retries(text: &str) -> Result<i64, InvalidChange> {
+    if text.is_empty() {
+        return Ok(0);
+    }
+    let problem = |error: std::num::ParseIntError| match error.kind() {
+        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => "value out of range",
+        _ => "invalid syntax",
+    };
+    let wrong = |error| InvalidChange::Retries { text: text.to_owned(), problem: problem(error) };
+    let retries = text.parse::<i32>().map_err(wrong)?;
+    if retries < 0 {
+        return Err(InvalidChange::NegativeRetries(retries));
+    }
+    Ok(retries.into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::changes::syntax::Line;
+
+    fn probe(text: &str) -> Result<Healthcheck, InvalidChange> {
+        let line = format!("HEALTHCHECK {text}");
+        let line = Line::read(&line, '\\')?;
+        parse(&line.flags, line.arguments)
+    }
 
     #[test]
     fn probes_are_read_as_in_a_dockerfile() {
         let words = |list: &[&str]| list.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
-        assert_eq!(parse("NONE").unwrap().test, words(&["NONE"]));
-        let health =
-            parse("--timeout=500ms --start-period=1h --start-interval=0 cmd [\"a\", \"b\"]").unwrap();
+        assert_eq!(probe("--x none").unwrap().test, words(&["NONE"]));
+        let health = probe(
+            "--timeout=500ms --start-period='1h' --start-interval=0 --interval= --retries= cmd [\"a\", \"b\"]",
+        );
+        let health = health.unwrap();
         assert_eq!(health.test, words(&["CMD", "a", "b"]));
         assert_eq!((health.timeout, health.start_period), (500 * MILLISECOND, 3_600_000 * MILLISECOND));
         for (text, message) in [
-            ("RUN x", "Unknown type \"RUN\" in HEALTHCHECK (try CMD)"),
+            ("", "HEALTHCHECK requires at least one argument"),
+            ("run x", "Unknown type \"RUN\" in HEALTHCHECK (try CMD)"),
             ("NONE x", "HEALTHCHECK NONE takes no arguments"),
             ("CMD", "Missing command after HEALTHCHECK CMD"),
-            ("--x=1 CMD a", "Unknown flag: --x=1"),
-            ("--interval=1 CMD a", "time: invalid duration \"1\""),
-            ("--interval=1us CMD a", "Interval \"1us\" cannot be less than 1ms"),
+            ("CMD []", "Missing command after HEALTHCHECK CMD"),
+            ("--x=1 CMD a", "unknown flag: --x"),
+            ("--interval CMD a", "missing a value on flag: --interval"),
+            ("--retries=1 --retries=1 CMD a", "duplicate flag specified: --retries"),
+            ("--interval=1 CMD a", "time: missing unit in duration \"1\""),
+            ("--interval=1x CMD a", "time: unknown unit \"x\" in duration \"1x\""),
+            ("--interval=1h2 CMD a", "time: missing unit in duration \"1h2\""),
+            ("--interval=x CMD a", "time: invalid duration \"x\""),
+            ("--interval=1us CMD a", "Interval \"interval\" cannot be less than 1ms"),
+            ("--timeout=-1s CMD a", "Interval \"timeout\" cannot be less than 1ms"),
             ("--retries=x CMD a", "strconv.ParseInt: parsing \"x\": invalid syntax"),
-            ("--retries=-1 CMD a", "--retries cannot be negative: -1"),
+            ("--retries=9999999999 CMD a", "strconv.ParseInt: parsing \"9999999999\": value out of range"),
+            ("--retries=-1 CMD a", "--retries cannot be negative (-1)"),
         ] {
-            assert_eq!(parse(text).unwrap_err().to_string(), message, "{text}");
+            assert_eq!(probe(text).unwrap_err().to_string(), message, "{text}");
         }
     }
 }

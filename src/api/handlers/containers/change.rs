@@ -11,13 +11,12 @@ use crate::api::error::ApiError;
 use crate::api::filters::Filters;
 use crate::api::spec::params;
 use crate::api::{adapt, moment, respond};
+use crate::base::signal;
 use crate::base::time::Timestamp;
 use crate::container::checkpoints::Wanted;
 use crate::container::host_config::HostConfig;
 use crate::container::state::{Force, Refusal};
-use crate::container::{
-    ContainerError, Published, RemoveOptions, StopOptions, Volumes, links, signal, update,
-};
+use crate::container::{ContainerError, Published, RemoveOptions, StopOptions, Volumes, links, update};
 use crate::runtime::Size;
 
 /// Longer bodies are the start options of very old clients, which would be ignored silently.
