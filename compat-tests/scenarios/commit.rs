@@ -193,6 +193,24 @@ scenario!(a_configuration_in_the_body_is_what_changes_begin_with, |d| {
     }
 });
 
+// Fails where they are: a container's probes would run in another shell than dockerd's do.
+scenario!(an_image_s_shell_and_triggers_are_not_its_containers, |d| {
+    d.sh("docker create --name box busybox true").ok();
+    let body = json!({ "Shell": ["ash"], "StopTimeout": 3, "OnBuild": ["RUN x"], "StopSignal": "9" });
+    d.post("/commit?container=box&repo=made", &body).expect(201);
+    let id = d.sh("docker create made").ok();
+    let config = d.get(&format!("/containers/{id}/json")).expect(200).json()["Config"].take();
+    for field in ["Shell", "StopTimeout", "OnBuild"] {
+        assert_eq!(config[field], json!(null), "{field}");
+    }
+    assert_eq!(config["StopSignal"], json!("9"));
+    let own = json!({ "Image": "made", "Entrypoint": [], "OnBuild": ["RUN y"] });
+    let id = d.post("/containers/create", &own).expect(201).json()["Id"].take();
+    let config =
+        d.get(&format!("/containers/{}/json", id.as_str().unwrap())).expect(200).json()["Config"].take();
+    assert_eq!((&config["Cmd"], &config["OnBuild"]), (&json!(["true"]), &json!(["RUN y"])));
+});
+
 scenario!(a_running_container_is_paused_for_a_commit_and_goes_on, |d| {
     d.sh("docker run -d --name box busybox sleep 1000").ok();
     d.sh("docker commit box made && docker commit --pause=false box made:2").ok();

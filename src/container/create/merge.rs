@@ -41,13 +41,6 @@ pub(in crate::container) fn with_image(config: &mut ContainerConfig, image: &Run
     if config.stop_signal.as_ref().is_none_or(String::is_empty) && !image.stop_signal.is_empty() {
         config.stop_signal = Some(image.stop_signal.clone());
     }
-    config.stop_timeout = config.stop_timeout.or(image.stop_timeout);
-    if config.shell.is_none() && !image.shell.is_empty() {
-        config.shell = Some(image.shell.clone());
-    }
-    if config.on_build.is_none() && !image.on_build.is_empty() {
-        config.on_build = Some(image.on_build.clone());
-    }
 }
 
 fn with_image_probe(own: &mut HealthConfig, image: &Healthcheck) {
