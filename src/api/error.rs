@@ -1,8 +1,6 @@
 //! Errors as a client sees them. The only place that chooses status codes: each error of the domain has one `From`
 //! here, with one wildcard-free match.
 
-use std::io;
-
 use axum::response::Response;
 use http::header::CONNECTION;
 use http::{HeaderValue, StatusCode};
@@ -18,6 +16,7 @@ use crate::api::respond;
 use crate::api::spec::{Operation, Tag};
 use crate::api::versions::UnsupportedVersion;
 use crate::api::websocket::BadHandshake;
+use crate::base::errno::told_in_gos_words;
 use crate::container::checkpoints::CheckpointError;
 use crate::container::create::Invalid;
 use crate::container::exec::ExecError;
@@ -41,7 +40,7 @@ pub struct ApiError {
 
 impl ApiError {
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        Self { status, message: plain(message.into()) }
+        Self { status, message: told_in_gos_words(message.into()) }
     }
 
     /// 400
@@ -106,32 +105,6 @@ impl ApiError {
         }
         respond::json(self.status, &serde_json::json!({ "message": self.message }))
     }
-}
-
-/// `message` with system errors in the words of Go, by which clients know them: `no such file or directory` for
-/// `No such file or directory (os error 2)`.
-fn plain(mut message: String) -> String {
-    const MARK: &str = " (os error ";
-    let mut from = 0;
-    while let Some(at) = message[from..].find(MARK).map(|at| from + at) {
-        from = at + MARK.len();
-        let digits = message[from..].split(')').next().unwrap_or_default();
-        let shown = digits.parse().map(|number| io::Error::from_raw_os_error(number).to_string());
-        let Some((words, number)) = shown.as_deref().ok().and_then(|shown| shown.split_once(MARK)) else {
-            continue;
-        };
-        let Some(start) = at
-            .checked_sub(words.len())
-            .filter(|start| message.get(*start..).is_some_and(|rest| rest.starts_with(words)))
-        else {
-            continue;
-        };
-        let mut go = words.to_owned();
-        go[..1].make_ascii_lowercase();
-        message.replace_range(start..from + number.len(), &go);
-        from = start + go.len();
-    }
-    message
 }
 
 const NO_SWARM_MANAGER: &str = "This node is not a swarm manager. Use \"docker swarm init\" or \"docker swarm join\" \
@@ -522,21 +495,6 @@ mod tests {
             ApiError::not_yet(Operation::ImageBuild).message,
             "slipway does not support ImageBuild (POST /build) yet"
         );
-    }
-
-    #[test]
-    fn system_errors_are_told_in_gos_words() {
-        for (rust, go) in [
-            ("a: No such file or directory (os error 2): b", "a: no such file or directory: b"),
-            (
-                "Permission denied (os error 13), Is a directory (os error 21)",
-                "permission denied, is a directory",
-            ),
-            ("something else (os error 2)", "something else (os error 2)"),
-            ("é (os error 2) (os error x) (os error ", "é (os error 2) (os error x) (os error "),
-        ] {
-            assert_eq!(ApiError::internal(rust).message, go);
-        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::record::Record;
 use super::report::Reporter;
 use super::state::{self, Effect, Ended, Input, Refusal, Volumes};
 use super::storage;
+use crate::base::errno::told_in_gos_words;
 use crate::base::id::ExecId;
 use crate::base::time::Timestamp;
 use crate::crash_point;
@@ -252,7 +253,7 @@ impl Owner {
             _ => StartFailure::System.exit_code(),
         };
         self.release().await;
-        let input = Input::LaunchFailed { exit_code, error: error.to_string() };
+        let input = Input::LaunchFailed { exit_code, error: told_in_gos_words(error.to_string()) };
         if self.apply(input).is_ok() {
             self.now.exits += 1;
             self.now.last_exit = Some(Ended { exit_code, oom_killed: false, at: Timestamp::now() });

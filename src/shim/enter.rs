@@ -21,7 +21,7 @@ use super::fork::{close_all_but, fork};
 use super::program::{Program, home_of};
 use super::report::{Reporter, start_failure};
 use super::rlimit::{self, RlimitError};
-use crate::base::errno::in_gos_words;
+use crate::base::errno::{in_gos_words, number};
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::fdpass;
 use crate::base::sys::pidfd::PidFd;
@@ -120,7 +120,7 @@ fn join(entry: &Entry<'_>, init: &PidFd, stdio: &Stdio, reporter: Reporter) -> R
     let filter = Filter::read(entry.dir).map_err(EnterError::Filter)?;
     if let Some(score) = entry.process.oom_score_adj() {
         fs::write("/proc/self/oom_score_adj", score.to_string())
-            .map_err(|e| EnterError::Step { what: "set the OOM score", errno: errno(&e) })?;
+            .map_err(|e| EnterError::Step { what: "set the OOM score", errno: number(&e) })?;
     }
     // From here on the container's root could trace this process (CVE-2016-9962).
     step("become undumpable", nix::sys::prctl::set_dumpable(false))?;
@@ -275,8 +275,4 @@ fn stay_inside() -> Result<(), EnterError> {
 
 fn step<T>(what: &'static str, outcome: Result<T, Errno>) -> Result<T, EnterError> {
     outcome.map_err(|errno| EnterError::Step { what, errno })
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }

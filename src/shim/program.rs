@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use oci_spec::runtime::Process;
 
-use crate::base::errno::in_gos_words;
+use crate::base::errno::{in_gos_words, number};
 
 /// A program that was found, ready to be executed.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ fn not_executable(name: &str, reason: &'static str) -> Result<String, ProgramErr
 
 /// Whether the file is one that Go's `exec.LookPath` takes.
 fn executable(path: &Path) -> Result<(), Errno> {
-    let metadata = path.metadata().map_err(|e| errno(&e))?;
+    let metadata = path.metadata().map_err(|e| number(&e))?;
     if metadata.is_dir() {
         return Err(Errno::EISDIR);
     }
@@ -147,10 +147,6 @@ pub fn home_of(uid: u32) -> String {
     let mut users = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
     let user = users.find(|fields| fields.len() >= 6 && fields[2].parse() == Ok(uid));
     user.map_or("/", |fields| fields[5]).to_owned()
-}
-
-fn errno(error: &io::Error) -> Errno {
-    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
 }
 
 #[cfg(test)]
