@@ -196,6 +196,34 @@ scenario!(an_unknown_kernel_parameter_is_named, |d| {
     );
 });
 
+// Fails with the runtime library's words, which name neither the file nor what was done to it.
+scenario!(a_kernel_parameter_that_cannot_be_set_is_named_with_its_file, |d| {
+    let words = "runc create failed: unable to start container process: error during container init: ";
+    for (parameter, code, why) in [
+        ("net.ipv4.ip_forward=bogus", 125, "write /proc/sys/net/ipv4/ip_forward: invalid argument"),
+        ("kernel.shmmax=x: y", 125, "write /proc/sys/kernel/shmmax: invalid argument"),
+        (
+            "net.core.somaxconn=99999999999999999999",
+            125,
+            "write /proc/sys/net/core/somaxconn: invalid argument",
+        ),
+        ("net.ipv4=1", 126, "open /proc/sys/net/ipv4: is a directory"),
+        (
+            "net.ipv4.tcp_available_congestion_control=x",
+            126,
+            "open /proc/sys/net/ipv4/tcp_available_congestion_control: permission denied",
+        ),
+    ] {
+        let run = d.sh(&format!("docker run --rm --sysctl '{parameter}' busybox true"));
+        run.fails(code, &format!("{words}{why}: unknown"));
+    }
+    // The record has the same words.
+    d.sh("docker create --name box --sysctl net.ipv4.ip_forward=bogus busybox true; docker start box")
+        .code(1);
+    let told = d.sh("docker inspect -f '{{.State.ExitCode}} {{.State.Error}}' box").ok();
+    assert!(told.starts_with("128 ") && told.ends_with("ip_forward: invalid argument: unknown"), "{told}");
+});
+
 scenario!(few_descriptors_are_enough, Setup::new().slipway_only(), |d| {
     // runc needs some 16 of the container's own.
     assert_eq!(d.sh("docker run --rm --ulimit nofile=3 busybox sh -c 'ulimit -n'").ok(), "3");

@@ -33,6 +33,7 @@ use super::rlimit;
 use super::sysctl;
 use super::trace::Hints;
 use super::words::{failure, of_panic};
+use crate::base::errno::reason;
 use crate::base::missing::missing_is_fine;
 use crate::base::sys::mount::{self, MountPoint};
 use crate::base::sys::pty;
@@ -40,7 +41,7 @@ use crate::runtime::protocol::{Failure, Launch, Size, StartFailure};
 
 /// Directory of the runtime library's own files, in the container's. Nothing in it is ever trusted.
 const STATE: &str = "runtime";
-/// The runtime library's words for a kernel parameter, or another file, that is not there.
+/// The runtime library's words for a kernel parameter, or another file, that cannot be opened.
 const NOT_IN_PROC: &str = "open subpath in procfs failed";
 /// The container's ends of its streams; none with a terminal.
 pub type Stdio = Option<[OwnedFd; 3]>;
@@ -118,7 +119,7 @@ fn create(dir: &Path, launch: &Launch, stdio: Stdio, reporter: Reporter) -> Resu
         .with_detach(true)
         .as_sibling(true)
         .build()
-        .map_err(|e| unknown_sysctl(dir, &e).unwrap_or_else(|| runtime_error(&e)))?;
+        .map_err(|e| closed_sysctl(dir, &e).unwrap_or_else(|| runtime_error(&e)))?;
     let pid = container.pid().ok_or_else(|| "the runtime made no process".to_owned())?.as_raw();
     if launch.terminal && launch.user != 0 {
         // The terminal is of the container's own devpts: reached through the process that has it open.
@@ -207,9 +208,9 @@ fn runtime_error(error: &dyn Error) -> String {
 }
 
 /// What [`runtime_error`] would not name.
-fn unknown_sysctl(dir: &Path, error: &dyn Error) -> Option<String> {
-    let file = runtime_error(error).contains(NOT_IN_PROC).then(|| sysctl::missing(dir)).flatten()?;
-    Some(failure(&format!("open {}: no such file or directory", file.display())))
+fn closed_sysctl(dir: &Path, error: &dyn Error) -> Option<String> {
+    let (file, why) = runtime_error(error).contains(NOT_IN_PROC).then(|| sysctl::closed(dir)).flatten()?;
+    Some(failure(&format!("open {}: {}", file.display(), reason(&why))))
 }
 
 /// What libcontainer calls in the container's first process.

@@ -5,7 +5,8 @@ use std::any::Any;
 
 use nix::errno::Errno;
 
-use crate::base::errno::in_gos_words;
+use super::sysctl;
+use crate::base::errno::{in_gos_words, told_in_gos_words};
 
 /// What the library's debug output is searched for.
 const NUMBERS: [Errno; 8] = [
@@ -37,7 +38,7 @@ pub fn of_panic(payload: &(dyn Any + Send)) -> String {
 pub fn of_hints(hints: &[String]) -> Option<String> {
     let named = |errno: &Errno| hints.iter().any(|hint| hint.contains(&format!("{errno:?}")));
     let errno = NUMBERS.into_iter().find(named);
-    hints.iter().find_map(|hint| of_mount(hint, errno).or_else(|| of_null(hint)))
+    hints.iter().find_map(|hint| of_mount(hint, errno).or_else(|| of_null(hint)).or_else(|| of_sysctl(hint)))
 }
 
 /// Such as `failed to mount Mount { destination: "/x", typ: Some("tmpfs"), source: Some("tmpfs"), … }: syscall`.
@@ -50,6 +51,15 @@ fn of_mount(hint: &str, errno: Option<Errno>) -> Option<String> {
     Some(failure(&format!(
         "error mounting {source:?} to rootfs at {destination:?}: mount {source}:{destination}: {errno}"
     )))
+}
+
+/// Such as `failed to set sysctl kernel.shmmax=x: Invalid argument (os error 22)`.
+fn of_sysctl(hint: &str) -> Option<String> {
+    let (name, _) = hint.strip_prefix("failed to set sysctl ")?.split_once('=')?;
+    // A value may be of any text.
+    let (_, why) = hint.rsplit_once(": ")?;
+    let why = told_in_gos_words(why.to_owned());
+    Some(failure(&format!("write {}: {why}", sysctl::file(name).display())))
 }
 
 fn of_null(hint: &str) -> Option<String> {
@@ -83,6 +93,11 @@ mod tests {
                 vec![null, "failed to reopen /dev/null err=EACCES"],
                 Some("error reopening /dev/null inside container: open /dev/null: permission denied"),
             ),
+            (
+                vec!["failed to set sysctl net.ipv4.a=b: c=d: Invalid argument (os error 22)"],
+                Some("write /proc/sys/net/ipv4/a: invalid argument"),
+            ),
+            (vec!["failed to set sysctl net.ipv4.a"], None),
             (vec!["failed to mount Mount { destination: \"/x", rootfs], None),
             (vec!["something else"], None),
             (vec![], None),
