@@ -238,6 +238,27 @@ scenario!(an_image_with_a_link_or_a_file_for_the_kernel_s_directories_starts, |d
     }
 });
 
+// Fails when the runtime library makes it read-only: at once, but for /dev, which it never makes so.
+scenario!(a_tmpfs_is_read_only_when_all_is_in_it, |d| {
+    for (options, place) in [
+        ("--tmpfs /dev:ro,dev", "/dev"),
+        ("--tmpfs /dev:dev,ro,size=1m -u 1000 --device /dev/zero:/dev/given", "/dev"),
+        ("--tmpfs /x:ro", "/x"),
+        ("--mount type=tmpfs,target=/x,readonly", "/x"),
+        ("--tmpfs /x:ro --read-only", "/x"),
+        ("--tmpfs /x:ro -v $PWD/v:/x/v --device /dev/zero:/x/given", "/x"),
+    ] {
+        let look = format!("touch {place}/y 2>&1; grep -c \" {place} tmpfs ro,\" /proc/mounts");
+        let said = d.sh(&format!("docker run --rm {options} busybox sh -c '{look}; echo x >/dev/null'")).ok();
+        assert!(said.ends_with("Read-only file system\n1"), "{options}: {said}");
+    }
+    let inner = "docker run --rm --tmpfs /x:ro --tmpfs /x/y -v $PWD/v:/x/v busybox";
+    assert_eq!(
+        d.sh(&format!("{inner} sh -c 'touch /x/y/a /x/v/b; ls /x /x/y /x/v | xargs'")).ok(),
+        "/x: v y /x/v: b /x/y: a"
+    );
+});
+
 // Fails when the runtime library sees to `/dev`: it ends at the first link that is there.
 scenario!(a_dev_of_the_user_s_own_stays_as_it_is, |d| {
     let host = "docker run --rm -v /dev:/dev";

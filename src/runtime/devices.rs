@@ -3,6 +3,8 @@
 //! - It fills whatever is mounted at `/dev` with nodes and links, and ends if one is there. Under runc a `/dev` of the
 //!   user's own (`-v /dev:/dev`, a volume) stays as it is. So the runtime gets a `/dev` as every container has it, for
 //!   what it needs one for itself (masks, the terminal), and the shim puts the user's in its place afterwards.
+//! - A tmpfs that is read-only it mounts so before anything can be mounted or made in it, and a `/dev` not at all. The
+//!   shim makes them read-only when all is done.
 //! - It makes no nodes outside of `/dev`, and walks by name through volumes, which other containers may be changing
 //!   meanwhile, while it still has the host's root. The shim makes those nodes when the container's root is all there is.
 
@@ -39,13 +41,28 @@ pub(super) fn take(spec: &mut Spec) -> Devices {
         linux.set_devices(Some(if own.is_some() { Vec::new() } else { theirs }));
         nodes = if own.is_some() { Vec::new() } else { ours };
     }
+    let read_only = mounts.iter_mut().filter_map(written_first).collect();
     spec.set_mounts(Some(mounts));
     let mut read_only_root = false;
     if let Some(root) = spec.root_mut().as_mut().filter(|_| !nodes.is_empty()) {
         read_only_root = root.readonly().unwrap_or(false);
         root.set_readonly(Some(false));
     }
-    Devices { own, nodes, read_only_root }
+    Devices { own, nodes, read_only, read_only_root }
+}
+
+/// The place of a tmpfs that is read-only, which the specification does not say of it any more: as runc has it, what is
+/// mounted or made in it is so before.
+fn written_first(mount: &mut Mount) -> Option<PathBuf> {
+    if mount.typ().as_deref() != Some("tmpfs") {
+        return None;
+    }
+    let mut options = mount.options().clone().unwrap_or_default();
+    let last = options.iter().rev().find(|option| matches!(option.as_str(), "ro" | "rw"))?;
+    let is_read_only = last == "ro";
+    options.retain(|option| option != "ro");
+    mount.set_options(Some(options));
+    is_read_only.then(|| mount.destination().clone())
 }
 
 /// Whether a node is made in the file system that the runtime has just mounted at `/dev`.
@@ -146,6 +163,23 @@ mod tests {
         assert_eq!(paths(spec.linux().as_ref().unwrap().devices().as_ref().unwrap()), ["/dev/a"]);
         assert!(devices.read_only_root);
         assert_eq!(spec.root().as_ref().unwrap().readonly(), Some(false));
+    }
+
+    #[test]
+    fn a_tmpfs_becomes_read_only_when_all_is_in_it() {
+        let tmpfs =
+            |at: &str, options: &[&str]| json!({ "destination": at, "type": "tmpfs", "options": options });
+        let mounts = json!([
+            tmpfs("/dev", &["ro", "size=1m"]),
+            tmpfs("/rw", &["ro", "rw"]),
+            tmpfs("/ro", &["rw", "ro"]),
+            tmpfs("/plain", &[]),
+            { "destination": "/x", "type": "bind", "source": "/v", "options": ["ro"] },
+        ]);
+        let (devices, spec) = taken(mounts, false);
+        assert_eq!(devices.read_only, [Path::new("/dev"), Path::new("/ro")]);
+        let options = spec.mounts().as_deref().unwrap().iter().map(|mount| mount.options().clone().unwrap());
+        assert_eq!(options.collect::<Vec<_>>().concat(), ["size=1m", "rw", "rw", "ro"]);
     }
 
     #[test]

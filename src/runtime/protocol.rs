@@ -146,6 +146,9 @@ pub struct Devices {
     /// Devices outside of `/dev` itself.
     #[serde(default)]
     pub nodes: Vec<LinuxDevice>,
+    /// Mounts that become read-only after that.
+    #[serde(default)]
+    pub read_only: Vec<PathBuf>,
     /// Whether the container's root becomes read-only after that.
     #[serde(default)]
     pub read_only_root: bool,

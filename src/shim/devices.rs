@@ -42,23 +42,21 @@ impl Prepared {
 
     /// Puts all in place; the container's root is this process's, which has all capabilities still.
     pub fn put(&self) -> io::Result<()> {
-        let Devices { own, nodes, read_only_root } = &self.devices;
-        if own.is_none() && nodes.is_empty() {
-            return Ok(());
-        }
-        as_root(|| {
-            if let (Some(own), Some(dev)) = (own, &self.dev) {
-                replace(own, dev)?;
-                if let Some(dir) = &own.working_dir {
-                    work_in(dir).map_err(|error| in_words(&format!("chdir to {}", dir.display()), &error))?;
+        let Devices { own, nodes, read_only, read_only_root } = &self.devices;
+        if own.is_some() || !nodes.is_empty() {
+            as_root(|| {
+                if let (Some(own), Some(dev)) = (own, &self.dev) {
+                    replace(own, dev)?;
+                    if let Some(dir) = &own.working_dir {
+                        work_in(dir)
+                            .map_err(|error| in_words(&format!("chdir to {}", dir.display()), &error))?;
+                    }
                 }
-            }
-            make_all(nodes)
-        })?;
-        if *read_only_root {
-            tree::make_read_only(Root::open(Path::new("/"))?.as_fd(), Recursion::Single)?;
+                make_all(nodes)
+            })?;
         }
-        Ok(())
+        read_only.iter().try_for_each(|path| make_read_only(path))?;
+        if *read_only_root { make_read_only(Path::new("/")) } else { Ok(()) }
     }
 }
 
@@ -73,6 +71,13 @@ fn as_root(work: impl FnOnce() -> io::Result<()>) -> io::Result<()> {
     // Becoming somebody else takes capabilities that concern files (capabilities(7)).
     reset_effective(create_syscall().as_ref()).map_err(io::Error::other)?;
     done
+}
+
+/// Makes the mount at a place in the container read-only.
+fn make_read_only(path: &Path) -> io::Result<()> {
+    let mount = Root::open(Path::new("/")).and_then(|root| root.dir(path));
+    let done = mount.and_then(|mount| tree::make_read_only(mount.as_fd(), Recursion::Single));
+    done.map_err(|error| in_words(&format!("remounting {} read-only", path.display()), &error))
 }
 
 /// Descriptors of this process are no way to a directory (CVE-2024-21626): the user's `/dev` may have links to them.
