@@ -134,6 +134,16 @@ scenario!(a_link_is_removed_alone, |d| {
     assert_eq!(d.status("two"), "running");
 });
 
+scenario!(a_link_whose_alias_is_of_several_names_stays, |d| {
+    d.sh("docker run -d --name one busybox sleep 1000").ok();
+    d.sh("docker run -d --name two --link one:a/b busybox sleep 1000").ok();
+    let refused = unlink(d, "two/a/b");
+    let words = "Cannot get parent /two/a for link name /two/a/b";
+    assert_eq!((refused.status(), refused.message().as_str()), (500, words));
+    assert_eq!(unlink(d, "two/a").status(), 404);
+    assert_eq!(links(d, "two"), json!(["/one:/two/a/b"]));
+});
+
 scenario!(the_first_of_two_links_of_one_name_counts, |d| {
     d.sh("docker run -d --name one busybox sleep 1000 && docker run -d --name other busybox sleep 1000").ok();
     d.sh("docker run -d --name two --link one:al --link other:al --link one:al busybox sleep 1000").ok();

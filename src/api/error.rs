@@ -344,7 +344,7 @@ fn container_status(error: &ContainerError) -> StatusCode {
         ContainerError::InvalidSignal(_) => StatusCode::BAD_REQUEST,
         ContainerError::Gone(_) => StatusCode::NOT_FOUND,
         // dockerd gives it no kind, though its words do.
-        ContainerError::OwnName => StatusCode::INTERNAL_SERVER_ERROR,
+        ContainerError::OwnName | ContainerError::LinkParent { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         ContainerError::StillAlive | ContainerError::Io { .. } | ContainerError::Shim { .. } => {
             StatusCode::INTERNAL_SERVER_ERROR
         }

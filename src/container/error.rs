@@ -61,6 +61,9 @@ pub enum ContainerError {
     /// What was to be removed as the name that a link gives is the container's own.
     #[error("Conflict, cannot remove the default link name of the container")]
     OwnName,
+    /// A link is removed from the container that has it, which has one name.
+    #[error("Cannot get parent /{parent} for link name /{name}")]
+    LinkParent { parent: String, name: String },
     #[error("invalid signal: {0}")]
     InvalidSignal(String),
     #[error("container {id}: {doing}: {source}")]

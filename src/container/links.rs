@@ -179,11 +179,15 @@ pub fn forget_removed(record: &mut Record, exists: impl Fn(&ContainerId) -> bool
     record.links.retain(|link| exists(&link.container));
 }
 
-/// Takes the link away that `term` names as `PARENT/ALIAS`, and nothing of the container that it leads to.
+/// Takes the link away that `term` names as `PARENT/ALIAS`, and nothing of the container that it leads to. As for
+/// dockerd, an alias of several names stays: all but its last one would be a container's.
 pub async fn remove(containers: &Containers, term: &str) -> Result<(), ContainerError> {
     containers.resolve(term)?;
     let name = term.strip_prefix('/').unwrap_or(term);
-    let (parent, alias) = name.split_once('/').ok_or(ContainerError::OwnName)?;
+    let (parent, alias) = name.rsplit_once('/').ok_or(ContainerError::OwnName)?;
+    if parent.contains('/') {
+        return Err(ContainerError::LinkParent { parent: parent.to_owned(), name: name.to_owned() });
+    }
     containers.resolve(parent)?.unlink(alias.to_owned()).await
 }
 
