@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use crate::harness::daemon::Daemon;
 use crate::harness::scenario::{Setup, scenario};
+use crate::harness::shell::Ended;
 
 scenario!(the_predefined_networks_are_there, Setup::new().without_image(), |d| {
     assert_eq!(
@@ -195,4 +197,50 @@ scenario!(a_linked_container_is_known_by_its_alias, |d| {
     d.sh("docker start other").fails(1, "annot link to a non running container: /db AS /other/db");
     d.sh("docker create --link nowhere busybox")
         .fails(1, "could not get container for nowhere: No such container: nowhere");
+});
+
+/// A container that is asked to have a hardware address says what it has.
+fn with_mac(d: &Daemon, mac: &str) -> Ended {
+    let body =
+        json!({ "Image": "busybox", "MacAddress": mac, "Cmd": ["cat", "/sys/class/net/eth0/address"] });
+    d.post("/v1.41/containers/create?name=box", &body).expect(201);
+    let ended = d.sh("docker start -a box");
+    if ended.code != 0 {
+        // As it was before.
+        let state = d.sh("docker inspect -f '{{.State.Status}} {{.State.ExitCode}}' box").ok();
+        assert_eq!(state, "created 128", "{mac}");
+    }
+    d.sh("docker rm box").ok();
+    ended
+}
+
+scenario!(a_hardware_address_is_read_as_it_may_be_written, |d| {
+    for (mac, has) in [
+        ("02:42:AC:11:00:99", "02:42:ac:11:00:99"),
+        ("00-11-22-33-44-55", "00:11:22:33:44:55"),
+        ("0242.ac11.0097", "02:42:ac:11:00:97"),
+        ("02:42:ac:11:00:02:03:04", "02:42:ac:11:00:02"),
+    ] {
+        assert_eq!(with_mac(d, mac).ok(), has, "{mac}");
+    }
+    // Refused at the start, for what is no address, and for one that no interface can have.
+    for mac in ["x", "02:42", "2:42:ac:11:0:2", "02:42-ac:11:00:02", "02:42:ac:11:00:02:", "0242ac110002"] {
+        with_mac(d, mac).fails(1, &format!("address {mac}: invalid MAC address"));
+    }
+    for mac in ["00:00:00:00:00:00", "01:00:5e:00:00:01", "FF-FF-FF-FF-FF-FF"] {
+        let ended = with_mac(d, mac);
+        let shown = mac.to_lowercase().replace('-', ":");
+        ended.fails(1, "MAC to ");
+        ended.fails(1, &shown);
+        ended.fails(1, ": cannot assign requested address");
+    }
+    // Shown as it is, and nothing that was refused has kept an address of the network.
+    d.post(
+        "/v1.41/containers/create?name=box",
+        &json!({ "Image": "busybox", "MacAddress": "02-42-AC-11-00-98", "Cmd": ["sleep", "1000"] }),
+    )
+    .expect(201);
+    d.sh("docker start box").ok();
+    let shown = "docker inspect -f '{{with .NetworkSettings.Networks.bridge}}{{.MacAddress}} {{.IPAddress}}{{end}}' box";
+    assert_eq!(d.sh(shown).ok(), "02:42:ac:11:00:98 172.17.0.2");
 });

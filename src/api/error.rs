@@ -254,7 +254,8 @@ impl From<NetworkError> for ApiError {
             | NetworkError::BadExtraHost(_)
             | NetworkError::NotLinkLocal(_)
             | NetworkError::EndpointOption(_)
-            | NetworkError::InvalidMac(_) => StatusCode::BAD_REQUEST,
+            | NetworkError::InvalidMac(_)
+            | NetworkError::GroupMac { .. } => StatusCode::BAD_REQUEST,
             NetworkError::NameInUse(_)
             | NetworkError::PruneRunning
             | NetworkError::NoSuchSandbox(_)

@@ -44,8 +44,14 @@ pub enum NetworkError {
     BadExtraHost(String),
     #[error("unable to derive the IP value for host-gateway")]
     NoHostGateway,
-    #[error("invalid MAC address: {0:?}")]
+    #[error("address {0}: invalid MAC address")]
     InvalidMac(String),
+    /// An address that no interface can have.
+    #[error(
+        "failed to add interface {interface} to sandbox: error setting interface {interface:?} MAC to {mac:?}: {}",
+        in_gos_words(nix::errno::Errno::EADDRNOTAVAIL)
+    )]
+    GroupMac { interface: String, mac: String },
     #[error("invalid link-local IP address: {0}")]
     NotLinkLocal(IpAddr),
     #[error(transparent)]

@@ -20,6 +20,7 @@ mod ipam;
 #[cfg(test)]
 mod kernel_tests;
 mod link;
+mod mac;
 mod manage;
 mod model;
 mod names;

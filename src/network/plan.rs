@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -15,7 +15,7 @@ use super::options::Labels;
 use super::publish::{self, Ephemeral, Held, PortTable, Publication, Target};
 use super::{
     EndpointRequest, EndpointSettings, EndpointState, Inner, NetworkError, NetworkMode, Sandbox,
-    SandboxRequest, State, UserNamespace, bridge,
+    SandboxRequest, State, UserNamespace, bridge, mac,
 };
 use crate::base::id::EndpointId;
 use crate::base::missing::missing_is_fine;
@@ -59,16 +59,13 @@ impl Inner {
             kept: false,
         };
         for (network, settings) in self.wanted(request)? {
-            let state = self.reserve(&network, &settings, request)?;
             let options = EndpointOptions::read(settings.driver_opts.as_ref().unwrap_or(&Labels::default()))?;
             let interface = options.interface.clone();
             let interface = interface.unwrap_or_else(|| format!("eth{}", plan.endpoints.len()));
             let link_local = link_local(&settings)?;
-            let mac = if network.driver == Driver::Bridge {
-                parse_mac(&state.mac_address)?
-            } else {
-                Mac::default()
-            };
+            let own = own_mac(&settings, &interface)?;
+            // Last: what is reserved is given back with the plan, of which it is part from here.
+            let (state, mac) = self.reserve(&network, &settings, own, request)?;
             plan.endpoints.push(Planned { network, state, mac, interface, options, link_local });
         }
         plan.choose_gateway(request);
@@ -106,8 +103,9 @@ impl Inner {
         &self,
         network: &Network,
         settings: &EndpointSettings,
+        own: Option<Mac>,
         request: &SandboxRequest,
-    ) -> Result<EndpointState, NetworkError> {
+    ) -> Result<(EndpointState, Mac), NetworkError> {
         let mut endpoint = EndpointState {
             network: network.id.clone(),
             endpoint: EndpointId::random(),
@@ -120,17 +118,16 @@ impl Inner {
             dns_names: Vec::new(),
         };
         if network.driver != Driver::Bridge {
-            return Ok(endpoint);
+            return Ok((endpoint, Mac::default()));
         }
         self.state().take_addresses(network, settings, &mut endpoint)?;
-        endpoint.mac_address = match settings.mac_address.as_deref() {
-            Some(mac) if !mac.is_empty() => mac.to_owned(),
-            _ => print_mac(endpoint.address.map_or_else(bridge::random_mac, |net| mac_of(net.addr()))),
-        };
+        let usual = || endpoint.address.map_or_else(bridge::random_mac, |net| mac::of(net.addr()));
+        let mac = own.unwrap_or_else(usual);
+        endpoint.mac_address = mac::print(mac);
         if !network.is_predefined() {
             endpoint.dns_names = dns_names(settings, request);
         }
-        Ok(endpoint)
+        Ok((endpoint, mac))
     }
 
     /// Reads `name:address` or `name=address`; `host-gateway` gives one line for each address of the host.
@@ -378,6 +375,16 @@ enum Version {
     V6,
 }
 
+/// The hardware address that was asked for.
+fn own_mac(settings: &EndpointSettings, interface: &str) -> Result<Option<Mac>, NetworkError> {
+    let Some(text) = settings.mac_address.as_deref().filter(|text| !text.is_empty()) else { return Ok(None) };
+    let mac = mac::parse(text)?;
+    match mac::is_one_s_own(mac) {
+        true => Ok(Some(mac)),
+        false => Err(NetworkError::GroupMac { interface: interface.to_owned(), mac: mac::print(mac) }),
+    }
+}
+
 /// The name of the host's end of an endpoint's pair of interfaces.
 pub(super) fn host_end(endpoint: &EndpointId) -> String {
     format!("{VETH_PREFIX}{}", &endpoint.as_str()[..VETH_DIGITS])
@@ -428,36 +435,9 @@ fn dns_names(settings: &EndpointSettings, request: &SandboxRequest) -> Vec<Strin
     names
 }
 
-/// `02:42:` and the address, so that a neighbour's memory of an address's last owner is never wrong.
-fn mac_of(ip: Ipv4Addr) -> Mac {
-    let [a, b, c, d] = ip.octets();
-    [0x02, 0x42, a, b, c, d]
-}
-
-fn print_mac(mac: Mac) -> String {
-    mac.map(|byte| format!("{byte:02x}")).join(":")
-}
-
-fn parse_mac(text: &str) -> Result<Mac, NetworkError> {
-    let invalid = || NetworkError::InvalidMac(text.to_owned());
-    let bytes: Option<Vec<u8>> =
-        text.split([':', '-']).map(|part| u8::from_str_radix(part, 16).ok()).collect();
-    bytes.and_then(|bytes| bytes.try_into().ok()).ok_or_else(invalid)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hardware_addresses_are_printed_and_read_back() {
-        let mac = mac_of("172.17.0.2".parse().unwrap());
-        assert_eq!(print_mac(mac), "02:42:ac:11:00:02");
-        assert_eq!(parse_mac("02-42-ac-11-00-02").unwrap(), mac);
-        for bad in ["", "02:42", "02:42:ac:11:00:02:03", "zz:42:ac:11:00:02"] {
-            assert!(parse_mac(bad).is_err(), "{bad}");
-        }
-    }
 
     #[test]
     fn names_of_interfaces_fit_into_the_kernels_limit() {
