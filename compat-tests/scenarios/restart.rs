@@ -151,8 +151,7 @@ scenario!(what_is_to_be_removed_by_itself_goes_with_a_restart_of_the_engine, |d|
 });
 
 scenario!(what_is_to_be_removed_by_itself_outlives_a_restart, |d| {
-    for end in ["docker kill box", "docker stop -t 0 box", "docker exec box kill -USR1 1", "docker rm -f box"]
-    {
+    for end in ["docker kill box", "docker stop -t 0 box", "docker exec box kill -USR1 1"] {
         d.sh("docker run -d --rm --name box busybox \
               sh -c 'trap exit TERM USR1; touch /on; while :; do sleep 0.1; done'")
             .ok();
