@@ -173,7 +173,7 @@ mod tests {
     #[test]
     fn what_an_image_has_in_its_place_stays_and_links_lead_nowhere_outside() {
         let top = furnished(|root| {
-            symlink("../..", root.join("app")).unwrap();
+            symlink("..", root.join("app")).unwrap();
             fs::write(root.join("etc"), "no directory").unwrap();
         });
         let outside: Vec<_> =
@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn what_is_no_directory_where_the_kernel_s_own_files_belong_makes_room() {
         let top = furnished(|root| {
-            symlink("../..", root.join("dev")).unwrap();
+            symlink("..", root.join("dev")).unwrap();
             symlink("/nowhere", root.join("proc")).unwrap();
             fs::write(root.join("sys"), "no directory").unwrap();
         });
@@ -216,5 +216,33 @@ mod tests {
         fs::remove_file(root.join("etc/mtab")).unwrap();
         furnish(&root, &root, &IdMaps::default(), "").unwrap();
         assert!(fs::symlink_metadata(root.join("etc/mtab")).is_err());
+    }
+
+    #[test]
+    fn only_what_was_made_and_is_as_it_was_made_is_ours() {
+        let top = furnished(|_| ());
+        let root = top.path().join("root");
+        let ours = |path: &str| is_ours(path.as_bytes(), &rustix::fs::lstat(root.join(path)).unwrap());
+        for path in DIRECTORIES.iter().chain(&FILES).chain(&[MTAB, "dev"]) {
+            assert!(ours(path), "{path}");
+        }
+        assert_eq!(size(&root), 12);
+        fs::create_dir(root.join("dev/mqueue")).unwrap();
+        fs::create_dir(root.join("sbin")).unwrap();
+        fs::write(root.join("sbin/docker-init"), "").unwrap();
+        assert!(ours("dev/mqueue") && ours("sbin/docker-init"));
+        fs::write(root.join("etc/hosts"), "x").unwrap();
+        fs::remove_file(root.join(MTAB)).unwrap();
+        symlink("/elsewhere", root.join(MTAB)).unwrap();
+        fs::write(root.join("etc/fstab"), "").unwrap();
+        symlink(MTAB_TARGET, root.join("etc/link")).unwrap();
+        for path in ["etc/hosts", MTAB, "etc/fstab", "etc/link", "app", "etc"] {
+            assert!(!ours(path), "{path}");
+        }
+        assert_eq!(size(&root), 0);
+        fs::remove_file(root.join(MTAB)).unwrap();
+        fs::write(root.join(MTAB), "/proc/mounts").unwrap();
+        assert!(!ours(MTAB));
+        assert_eq!(size(&root), 0);
     }
 }

@@ -91,10 +91,14 @@ mod tests {
         make(top.path().join("new"), 0o755);
         make(top.path().join("data/inner"), 0o755);
         make(volume.path().join("inner"), 0o2750);
+        make(volume.path().join("inner/x"), 0o710);
+        make(volume.path().join("deeper/x"), 0o701);
         let root = Root::open(top.path()).unwrap();
         let before = [
             mount("bind", volume.path(), "/data", &["rbind"]),
-            mount("tmpfs", Path::new("tmpfs"), "/dev", &["mode=755"]),
+            // Its source is only a name, though there is something of that name here.
+            mount("tmpfs", volume.path(), "/dev", &["mode=755"]),
+            mount("bind", &volume.path().join("inner"), "/data/deeper", &["rbind"]),
         ];
         for (kind, destination, options, there, expected) in [
             ("tmpfs", "/root", &["nosuid"][..], Place::Directory(0o700), &["nosuid", "mode=700"][..]),
@@ -103,7 +107,8 @@ mod tests {
             ("tmpfs", "/new", &[], Place::Nothing, &[]),
             ("tmpfs", "/data/inner", &[], Place::Directory(0o755), &["mode=2750"]),
             ("tmpfs", "/data/other", &[], Place::Directory(0o755), &[]),
-            ("tmpfs", "/dev/shm", &[], Place::Directory(0o755), &[]),
+            ("tmpfs", "/data/deeper/x", &[], Place::Nothing, &["mode=710"]),
+            ("tmpfs", "/dev/inner", &[], Place::Directory(0o755), &[]),
         ] {
             let mut settled = mount(kind, Path::new("x"), destination, options);
             settle(&root, &before, &mut settled, there).unwrap();

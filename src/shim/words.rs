@@ -98,6 +98,11 @@ mod tests {
                 Some("write /proc/sys/net/ipv4/a: invalid argument"),
             ),
             (vec!["failed to set sysctl net.ipv4.a"], None),
+            (
+                vec!["failed to open /dev/null inside the container err=Os { code: 2, kind: NotFound }"],
+                Some("error reopening /dev/null inside container: open /dev/null: no such file or directory"),
+            ),
+            (vec!["failed to open /dev/null inside the container err=Os { code: 5 }"], None),
             (vec!["failed to mount Mount { destination: \"/x", rootfs], None),
             (vec!["something else"], None),
             (vec![], None),
