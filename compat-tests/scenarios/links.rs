@@ -149,6 +149,13 @@ scenario!(the_first_of_two_links_of_one_name_counts, |d| {
     d.sh("docker run -d --name two --link one:al --link other:al --link one:al busybox sleep 1000").ok();
     assert_eq!(links(d, "two"), json!(["/one:/two/al"]));
     assert_eq!(hosts(d, "two").matches("\tal ").count(), 1);
+    // With its own name at the end, unless that is the link's.
+    d.sh("docker run -d --name third --link one busybox sleep 1000").ok();
+    for (container, name, has_own) in [("two", "\tal ", true), ("third", "\tone ", false)] {
+        let hosts = hosts(d, container);
+        let line = hosts.lines().find(|line| line.contains(name));
+        assert_eq!(line.map(|line| line.ends_with(" one")), Some(has_own), "{hosts}");
+    }
     assert_eq!(names(d, "other"), json!(["/other"]));
     unlink(d, "two/al").expect(204);
     assert_eq!(links(d, "two"), Value::Null);
@@ -156,6 +163,8 @@ scenario!(the_first_of_two_links_of_one_name_counts, |d| {
 
 scenario!(without_what_it_is_linked_to_a_container_does_not_start, |d| {
     linked(d);
+    d.sh("docker create --name third --link one:al busybox && docker stop -t 0 one").ok();
+    d.sh("docker start third").fails(1, "annot link to a non running container: /one AS /third/al");
     d.sh("docker rm -f one").ok();
     assert_eq!(links(d, "two"), json!(["/one:/two/al", "/one:/two/zz"]));
     assert_eq!(d.status("two"), "running");

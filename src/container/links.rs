@@ -352,26 +352,53 @@ pub(super) fn environment(containers: &Containers, record: &Record) -> Vec<Strin
 mod tests {
     use super::*;
 
+    fn container(name: &str, links: &[Link]) -> Published {
+        let digest = crate::base::digest::Digest::of(b"");
+        let record = serde_json::json!({
+            "id": ContainerId::random(), "name": name, "created": crate::base::time::Timestamp::now(),
+            "image": digest, "manifest": digest, "chain": [], "platform": "linux", "args": [], "config": {},
+            "host_config": {}, "endpoints": {}, "mounts": [], "links": links,
+        });
+        let record = serde_json::from_value(record).unwrap();
+        Published::at_rest(Arc::new(record), state::State::default())
+    }
+
+    #[test]
+    fn only_what_may_come_up_is_waited_for_until_it_has_an_address() {
+        let in_phase = |phase, policy: &str| {
+            let mut now = container("/one", &[]);
+            let mut record = (*now.record).clone();
+            record.host_config.restart_policy.name = policy.to_owned();
+            now.record = Arc::new(record);
+            (now.state.phase, now.state.started_at) = (phase, crate::base::time::Timestamp::now());
+            now
+        };
+        for (phase, policy, expected) in [
+            (Phase::Created, "always", true),
+            (Phase::Removing, "always", true),
+            (Phase::Dead, "always", true),
+            (Phase::Exited, "no", true),
+            (Phase::Exited, "always", false),
+            (Phase::Restarting, "always", false),
+            (Phase::Starting, "no", false),
+            (Phase::Running, "no", false),
+        ] {
+            assert_eq!(stays_down(&in_phase(phase, policy)), expected, "{phase:?} {policy}");
+        }
+        // As it is on disk after a power cut: its network is made by its start.
+        assert!(!is_ready(&in_phase(Phase::Running, "always")));
+    }
+
     #[test]
     fn a_linked_container_has_a_name_of_each_parent_s_link_in_order() {
         let (one, other) = (ContainerId::random(), ContainerId::random());
         let parent = |name: &str, links: &[(&ContainerId, &str)]| {
-            let links: Vec<_> = links
-                .iter()
-                .map(|(container, alias)| Link {
-                    container: (*container).clone(),
-                    alias: (*alias).to_owned(),
-                    name: String::new(),
-                })
-                .collect();
-            let digest = crate::base::digest::Digest::of(b"");
-            let record = serde_json::json!({
-                "id": ContainerId::random(), "name": name, "created": crate::base::time::Timestamp::now(),
-                "image": digest, "manifest": digest, "chain": [], "platform": "linux", "args": [], "config": {},
-                "host_config": {}, "endpoints": {}, "mounts": [], "links": links,
-            });
-            let record = serde_json::from_value(record).unwrap();
-            Published::at_rest(Arc::new(record), state::State::default())
+            let link = |&(container, alias): &(&ContainerId, &str)| Link {
+                container: container.clone(),
+                alias: alias.to_owned(),
+                name: String::new(),
+            };
+            container(name, &links.iter().map(link).collect::<Vec<_>>())
         };
         let parents =
             [parent("/web", &[(&one, "z"), (&one, "a/b"), (&other, "a")]), parent("/app", &[(&one, "z")])];

@@ -185,6 +185,7 @@ mod tests {
         }
         for (link, target) in [
             ("a/link", "/etc/passwd"),
+            ("a/dir/link", "/etc/passwd"),
             ("a/out", "../../../../etc/passwd"),
             ("b/relative", "dir/../etc"),
             ("b/dangling", "/none/such"),
@@ -209,6 +210,7 @@ mod tests {
             ("/was/x", "/was", Kind::ThroughOther),
             ("/etc/passwd", "/etc/passwd", Kind::Other),
             ("/link", "/etc/passwd", Kind::Other),
+            ("/dir/link", "/etc/passwd", Kind::Other),
             ("/link/x", "/etc/passwd", Kind::ThroughOther),
             ("/out", "/etc/passwd", Kind::Other),
             ("/relative/passwd", "/etc/passwd", Kind::Other),
