@@ -438,8 +438,9 @@ scenario!(the_default_profile_decides_as_that_of_dockerd, |d| {
 // for its containers. Fails when such a network has the default route of the others.
 scenario!(what_an_internal_network_asks_of_a_name_server_stays_there, Setup::new().slipway_only(), |d| {
     d.sh("ip address add 192.0.2.53/32 dev lo").ok();
-    let serve = "import socket; s = socket.socket(type=socket.SOCK_DGRAM); s.bind(('192.0.2.53', 53)); print('ready', flush=True)\nwhile True: print(s.recv(512)[13:], flush=True)";
-    let server = d.sh_running(&format!("exec python3 -c \"$(printf %b \"{serve}\")\""));
+    let serve = r#"$s = IO::Socket::INET->new(Proto => "udp", LocalAddr => "192.0.2.53:53") or die $!;
+        $| = 1; print "ready\n"; print substr($asked, 12), "\n" while $s->recv($asked, 512)"#;
+    let server = d.sh_running(&format!("exec perl -MIO::Socket::INET -e '{serve}'"));
     eventually("the server listens", || server.output().contains("ready"));
     d.sh("docker network create --internal inner && docker network create outer").ok();
     for (network, name) in [("inner", "secret.example"), ("outer", "public.example")] {
