@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::harness::http::Request;
+use crate::harness::poll::eventually;
 use crate::harness::scenario::{Setup, scenario};
 
 // dockerd's shims are not one process of its own program.
@@ -285,7 +286,7 @@ scenario!(clients_that_never_finish_harm_nobody, Setup::new().without_image().sl
     assert!(start.elapsed() < Duration::from_secs(2));
     drop(slow);
     let sockets = "for p in $(pgrep -f slipwayd); do ls -l /proc/$p/fd; done 2>/dev/null | grep -c socket";
-    crate::harness::poll::eventually("their connections are gone", || {
+    eventually("their connections are gone", || {
         d.sh(sockets).stdout.trim().parse::<u32>().is_ok_and(|count| count < 50)
     });
     let mut endless = UnixStream::connect(d.engine_socket()).unwrap();
@@ -297,4 +298,34 @@ scenario!(clients_that_never_finish_harm_nobody, Setup::new().without_image().sl
     let _ = endless.read_to_end(&mut answer);
     assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431"), "{}", String::from_utf8_lossy(&answer));
     d.get("/_ping").expect(200);
+});
+
+// Fails when each of them may hold one of the threads for what blocks: nothing can be run any more.
+scenario!(clients_that_stall_in_a_transfer_harm_nobody, |d| {
+    let fill = "truncate -s 64M /big; head -c 8000000 /dev/zero | tr \\\\0 x; touch /filled; exec sleep 1000";
+    d.sh(&format!("docker run -d --name box busybox sh -c '{fill}'")).ok();
+    eventually("it is filled", || d.sh("docker exec box test -e /filled").code == 0);
+    let begun = "Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    for (request, rest) in [
+        ("POST /images/load", begun),
+        ("PUT /containers/box/archive?path=/tmp", begun),
+        ("GET /containers/box/archive?path=/big", "\r\n"),
+        ("GET /containers/box/export", "\r\n"),
+        ("POST /containers/box/attach?logs=1&stdout=1", "\r\n"),
+    ] {
+        let head = format!("{request} HTTP/1.1\r\nHost: d\r\n{rest}");
+        let stall = |_| {
+            let mut socket = UnixStream::connect(d.engine_socket()).unwrap();
+            socket.write_all(head.as_bytes()).unwrap();
+            socket
+        };
+        let stalled: Vec<_> = (0..300).map(stall).collect();
+        for _ in 0..3 {
+            let ended = d.sh("timeout 60 docker run --rm busybox true");
+            assert_eq!(ended.code, 0, "{request}: {ended}");
+        }
+        drop(stalled);
+        // Who has to wait for them gets his turn.
+        d.sh("timeout 60 docker cp box:/bin/busybox copied").ok();
+    }
 });

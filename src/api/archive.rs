@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue};
 use tokio::sync::mpsc;
 
 use crate::api::respond;
+use crate::api::transfers::Turn;
 
 /// Large enough that handing over costs little against reading or writing it.
 const PIECE: usize = 256 << 10;
@@ -77,10 +78,12 @@ impl Encoding {
 pub fn respond<E: std::error::Error + Send + Sync + 'static>(
     content_type: &'static str,
     encoding: Encoding,
+    turn: Turn,
     write: impl FnOnce(&mut dyn Write) -> Result<(), E> + Send + 'static,
 ) -> Response {
     let (sender, receiver) = mpsc::channel::<Piece>(QUEUE);
     tokio::task::spawn_blocking(move || {
+        let _turn = turn;
         let failed = sender.clone();
         let sink = Sink { sender, piece: Vec::with_capacity(PIECE) };
         let written = match encoding {
@@ -137,9 +140,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_failure_in_the_middle_is_seen_by_the_reader() {
-        let whole = respond("x/y", Encoding::Identity, |sink| sink.write_all(&[7; 3 * PIECE]));
+        let whole =
+            respond("x/y", Encoding::Identity, Turn::take().await, |sink| sink.write_all(&[7; 3 * PIECE]));
         assert_eq!(whole.into_body().collect().await.unwrap().to_bytes().len(), 3 * PIECE);
-        let broken = respond("x/y", Encoding::Identity, |sink| {
+        let broken = respond("x/y", Encoding::Identity, Turn::take().await, |sink| {
             sink.write_all(b"x")?;
             Err::<(), _>(io::Error::other("no"))
         });

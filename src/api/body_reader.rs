@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 
 use crate::api::hijack::Connection;
 use crate::api::loan::Loan;
+use crate::api::transfers::Turn;
 
 /// Bytes that are read ahead, plus at most one piece of the connection's.
 const AHEAD: usize = 1 << 20;
@@ -29,6 +30,7 @@ pub struct BodyReader {
     rest: Option<Box<Rest>>,
     piece: Bytes,
     started: bool,
+    turn: Option<Turn>,
 }
 
 #[derive(Default)]
@@ -172,7 +174,13 @@ impl BodyReader {
     pub fn new(body: Body, connection: Option<Connection>) -> Self {
         let shared = Arc::<Shared>::default();
         tokio::spawn(Receiver(shared.clone()).receive(body, connection));
-        Self { shared, rest: None, piece: Bytes::new(), started: false }
+        Self { shared, rest: None, piece: Bytes::new(), started: false, turn: None }
+    }
+
+    /// Keeps `turn` as long as there is a reader.
+    pub fn in_turn(mut self, turn: Turn) -> Self {
+        self.turn = Some(turn);
+        self
     }
 
     /// The next piece; `None` at the end.

@@ -19,6 +19,7 @@ use crate::api::handlers::containers::Lists;
 use crate::api::hijack::{ClientSocket, Connection, HijackError, Taken};
 use crate::api::respond::{MULTIPLEXED_STREAM, RAW_STREAM};
 use crate::api::spec::Operation;
+use crate::api::transfers::Turn;
 use crate::api::versions::{ApiVersion, Feature};
 use crate::engine::Engine;
 
@@ -82,14 +83,16 @@ impl<P> Call<P> {
         Ok(body::json(&self.headers, body, Absent::Empty).await?)
     }
 
-    /// The body for a thread that blocks, such as an archive that is unpacked.
-    pub fn body_reader(&mut self) -> BodyReader {
-        BodyReader::new(std::mem::take(&mut self.body), None)
+    /// The body for a thread that blocks, such as an archive that is unpacked, when it is its turn.
+    pub async fn body_reader(&mut self) -> BodyReader {
+        let turn = Turn::take().await;
+        BodyReader::new(std::mem::take(&mut self.body), None).in_turn(turn)
     }
 
     /// The same for a handler that says nothing before all is read: nothing is sent while the thread does not read.
-    pub fn upload(&mut self) -> BodyReader {
-        BodyReader::new(std::mem::take(&mut self.body), self.connection.clone())
+    pub async fn upload(&mut self) -> BodyReader {
+        let turn = Turn::take().await;
+        BodyReader::new(std::mem::take(&mut self.body), self.connection.clone()).in_turn(turn)
     }
 
     /// The credentials of `X-Registry-Auth`, empty if there are none.

@@ -15,7 +15,8 @@
 //! and move the operation in `bind.rs` out of the `not_yet` block: `ContainerInspect => containers::inspect,`.
 //!
 //! - The request: `call.params`, `call.version.has(Feature::…)` (never compare numbers; add a row in `versions.rs`),
-//!   `call.json::<T>().await?`, `call.json_or_default::<T>().await?`, `call.body_reader()`, `call.upload()`,
+//!   `call.json::<T>().await?`, `call.json_or_default::<T>().await?`, `call.body_reader().await`,
+//!   `call.upload().await`,
 //!   `call.registry_auth()?`, filters: `call.params.filters.allow(&["label", "name"])?`, then `exact`, `prefix`,
 //!   `pattern`, `labels`.
 //! - The answer: `respond::{json, no_content, empty, bytes, json_stream, json_lines, channel, raw_stream}`.
@@ -48,6 +49,7 @@ mod request_line;
 pub mod respond;
 pub mod routing;
 pub mod spec;
+pub mod transfers;
 pub mod unix_io;
 pub mod versions;
 pub mod view;

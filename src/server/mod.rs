@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use crate::api::Api;
+use crate::api::{Api, transfers};
 use crate::base::sys::process;
 use crate::config::{self, Invocation, Source, Started};
 use crate::engine::Engine;
@@ -31,8 +31,8 @@ pub use error::StartError;
 /// Worker threads beyond this many would only wait: the daemon's work is system calls and waiting.
 const MAX_WORKERS: usize = 4;
 const STACK: usize = 1 << 20;
-/// Threads for blocking work: file trees, decompression.
-const MAX_BLOCKING: usize = 128;
+/// Threads for blocking work: file trees, decompression, and those that may wait for clients.
+const MAX_BLOCKING: usize = 128 + transfers::MAX;
 
 /// Runs the daemon; `args` are those after the program's name.
 pub fn main(args: Vec<String>) -> ExitCode {

@@ -107,7 +107,7 @@ async fn tell(client: OwnedFd, framing: Framing, error: &ContainerError) {
         Framing::Raw => bytes.extend_from_slice(text.as_bytes()),
     }
     // A client that is gone does not hear of it.
-    let _ = tokio::task::spawn_blocking(move || socket::write_all(client.as_fd(), &bytes)).await;
+    let _ = socket::write_all(client.as_fd(), &bytes).await;
 }
 
 /// `POST /exec/{id}/resize`

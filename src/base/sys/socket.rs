@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use nix::sys::socket::MsgFlags;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, ReadBuf};
 
@@ -51,23 +52,23 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut ReadBuf<'_>) -> io::Result<(
     }
 }
 
-/// Writes all of `bytes` to a socket in whatever mode; waits where it would block. Blocking.
-pub fn write_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+/// Writes all of `bytes` to a socket in whatever mode. A peer that does not read keeps only the caller waiting.
+pub async fn write_all(socket: BorrowedFd<'_>, mut bytes: &[u8]) -> io::Result<()> {
+    // SAFETY: the descriptor is borrowed for longer than `watched` lives.
+    let watched = unsafe { AsyncFd::register_with_interest(socket, Interest::WRITABLE)? };
     while !bytes.is_empty() {
-        match nix::sys::socket::send(socket.as_raw_fd(), bytes, nix::sys::socket::MsgFlags::MSG_NOSIGNAL) {
-            Ok(written) => bytes = &bytes[written..],
-            Err(nix::errno::Errno::EAGAIN) => wait_writable(socket)?,
-            Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        let written = watched.async_io(Interest::WRITABLE, |socket| send(socket.as_fd(), bytes)).await?;
+        bytes = &bytes[written..];
     }
     Ok(())
 }
 
-fn wait_writable(socket: BorrowedFd<'_>) -> io::Result<()> {
-    let mut watched = [nix::poll::PollFd::new(socket, nix::poll::PollFlags::POLLOUT)];
-    match nix::poll::poll(&mut watched, nix::poll::PollTimeout::NONE) {
-        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-        Err(error) => Err(error.into()),
+fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    loop {
+        match nix::sys::socket::send(socket.as_raw_fd(), bytes, flags) {
+            Err(nix::errno::Errno::EINTR) => {}
+            sent => return Ok(sent?),
+        }
     }
 }

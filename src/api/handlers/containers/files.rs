@@ -9,6 +9,7 @@ use crate::api::decode::is_true;
 use crate::api::error::ApiError;
 use crate::api::respond;
 use crate::api::spec::params;
+use crate::api::transfers::Turn;
 use crate::api::view::files as view;
 use crate::container::files::{ExtractRequest, Ownership, PathStat};
 use crate::snapshot::Overwrite;
@@ -30,14 +31,15 @@ pub async fn archive(call: Call<params::ContainerArchive>) -> Outcome {
     let params::ContainerArchive { id, path } = call.params;
     let path = named(path)?;
     let handle = call.engine.containers.resolve(&id)?;
+    let turn = Turn::take().await;
     let (stat, archive) = handle.archive_path(call.engine.parts(), path, id).await?;
-    let body = archive::respond(respond::TAR, encoding, move |sink| archive.write_to(sink).map(drop));
+    let body = archive::respond(respond::TAR, encoding, turn, move |sink| archive.write_to(sink).map(drop));
     with_stat(body, &stat)
 }
 
 /// `PUT /containers/{id}/archive`
 pub async fn put_archive(mut call: Call<params::PutContainerArchive>) -> Outcome {
-    let archive = call.upload();
+    let archive = call.upload().await;
     let params::PutContainerArchive { id, copy_uidgid, no_overwrite_dir_non_dir, path } = call.params;
     let asked = |value: Option<String>| value.as_deref().is_some_and(is_true);
     let path = named(path)?;
@@ -55,9 +57,10 @@ pub async fn put_archive(mut call: Call<params::PutContainerArchive>) -> Outcome
 /// `GET /containers/{id}/export`
 pub async fn export(call: Call<params::ContainerExport>) -> Outcome {
     let handle = call.engine.containers.resolve(&call.params.id)?;
+    let turn = Turn::take().await;
     let export = handle.export(call.engine.parts()).await?;
     let write = move |sink: &mut dyn std::io::Write| export.write_to(sink).map(drop);
-    Ok(archive::respond("application/octet-stream", Encoding::Identity, write))
+    Ok(archive::respond("application/octet-stream", Encoding::Identity, turn, write))
 }
 
 /// `GET /containers/{id}/changes`

@@ -143,10 +143,7 @@ pub async fn replay(engine: &Engine, now: &Published, style: Style, client: &Own
     };
     let writing = async {
         while let Some(bytes) = receiver.recv().await {
-            let Ok(client) = client.as_fd().try_clone_to_owned() else { return };
-            let written =
-                tokio::task::spawn_blocking(move || socket::write_all(client.as_fd(), &bytes)).await;
-            if !matches!(written, Ok(Ok(()))) {
+            if socket::write_all(client.as_fd(), &bytes).await.is_err() {
                 return;
             }
         }

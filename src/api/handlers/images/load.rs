@@ -16,12 +16,12 @@ pub async fn load(mut call: Call<params::ImageLoad>) -> Outcome {
     }
     let options =
         LoadOptions { platform: super::platform(call.params.platform.first().map(String::as_str))? };
-    let archive = call.body_reader();
+    let mut archive = call.body_reader().await;
     let engine = call.engine.clone();
     progress::stream(move |report| async move {
         super::blocking(move || {
             let mut tell = |message| drop(report.blocking_send(message));
-            engine.images.load(archive, &options, &mut tell).map(drop)
+            engine.images.load(&mut archive, &options, &mut tell).map(drop)
         })
         .await
     })
@@ -45,11 +45,11 @@ pub async fn import(mut call: Call<params::ImageCreate>, platform: Option<Platfo
         changes: call.params.changes.clone(),
         platform: platform.unwrap_or_else(Platform::host),
     };
-    let archive = call.body_reader();
+    let mut archive = call.body_reader().await;
     let engine = call.engine.clone();
     progress::stream(move |report| async move {
         super::blocking(move || {
-            let id = engine.images.import(archive, &request)?;
+            let id = engine.images.import(&mut archive, &request)?;
             drop(report.blocking_send(Progress::status(id.to_string())));
             Ok(())
         })
