@@ -223,7 +223,7 @@ mod tests {
         let top = furnished(|_| ());
         let root = top.path().join("root");
         let ours = |path: &str| is_ours(path.as_bytes(), &rustix::fs::lstat(root.join(path)).unwrap());
-        for path in DIRECTORIES.iter().chain(&FILES).chain(&[MTAB, "dev"]) {
+        for path in DIRECTORIES.iter().chain(&FILES).chain(&[MTAB, "dev", "etc"]) {
             assert!(ours(path), "{path}");
         }
         assert_eq!(size(&root), 12);
@@ -236,7 +236,7 @@ mod tests {
         symlink("/elsewhere", root.join(MTAB)).unwrap();
         fs::write(root.join("etc/fstab"), "").unwrap();
         symlink(MTAB_TARGET, root.join("etc/link")).unwrap();
-        for path in ["etc/hosts", MTAB, "etc/fstab", "etc/link", "app", "etc"] {
+        for path in ["etc/hosts", MTAB, "etc/fstab", "etc/link", "app"] {
             assert!(!ours(path), "{path}");
         }
         assert_eq!(size(&root), 0);
