@@ -23,8 +23,8 @@ const FILES: [&str; 5] = ["dev/console", "etc/hostname", "etc/hosts", "etc/resol
 const MTAB: &str = "etc/mtab";
 const MTAB_TARGET: &str = "/proc/mounts";
 
-/// What comes with those, and what a start makes besides: some containers need it.
-const LATER_DIRECTORIES: [&str; 3] = ["etc", "dev", "dev/mqueue"];
+/// What a start makes besides: some containers need it.
+const LATER_DIRECTORIES: [&str; 2] = ["dev", "dev/mqueue"];
 const LATER_FILES: [&str; 1] = ["sbin/docker-init"];
 
 /// Furnishes the root that is mounted at `rootfs` with the changes `upper` over an image; `working_dir` is the
@@ -223,7 +223,7 @@ mod tests {
         let top = furnished(|_| ());
         let root = top.path().join("root");
         let ours = |path: &str| is_ours(path.as_bytes(), &rustix::fs::lstat(root.join(path)).unwrap());
-        for path in DIRECTORIES.iter().chain(&FILES).chain(&[MTAB, "dev", "etc"]) {
+        for path in DIRECTORIES.iter().chain(&FILES).chain(&[MTAB, "dev"]) {
             assert!(ours(path), "{path}");
         }
         assert_eq!(size(&root), 12);
@@ -236,7 +236,7 @@ mod tests {
         symlink("/elsewhere", root.join(MTAB)).unwrap();
         fs::write(root.join("etc/fstab"), "").unwrap();
         symlink(MTAB_TARGET, root.join("etc/link")).unwrap();
-        for path in ["etc/hosts", MTAB, "etc/fstab", "etc/link", "app"] {
+        for path in ["etc/hosts", MTAB, "etc/fstab", "etc/link", "app", "etc"] {
             assert!(!ours(path), "{path}");
         }
         assert_eq!(size(&root), 0);

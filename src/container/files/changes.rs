@@ -19,7 +19,11 @@ impl Handle {
         let (parts, record) = (parts.clone(), self.snapshot().record.clone());
         blocking(move || {
             let upper = parts.paths.container(&record.id).join("upper");
-            Ok(parts.images.snapshots().changes(&record.chain, &upper, is_ours)?)
+            // What of the furnishing is in `/etc` brings the directory along where the image has none. In an image
+            // that is made of the container it stays: its mode and owner may be the container's.
+            let is_dir = |stat: &Stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory;
+            let ours = |path: &[u8], stat: &Stat| is_ours(path, stat) || path == b"etc" && is_dir(stat);
+            Ok(parts.images.snapshots().changes(&record.chain, &upper, ours)?)
         })
         .await
     }
