@@ -242,6 +242,19 @@ scenario!(the_last_of_two_values_of_a_variable_counts, |d| {
     assert_eq!(d.sh("docker exec --env-file variables -e A=own box env | grep ^A").ok(), "A=own");
 });
 
+// Fails when all that follows the first colon is the group.
+scenario!(what_follows_a_user_s_group_is_ignored, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    for (user, ids) in [("1000:50:1", "1000 50"), ("5:6:x", "5 6"), (":1:2", "0 1"), ("1000:50:", "1000 50")]
+    {
+        let script = "sh -c 'echo $(id -u) $(id -g)'";
+        assert_eq!(d.sh(&format!("docker run --rm -u {user} busybox {script}")).ok(), ids);
+        assert_eq!(d.sh(&format!("docker exec -u {user} box {script}")).ok(), ids);
+    }
+    d.sh("docker run --rm -u root:nobody-here:x busybox true")
+        .fails(125, "unable to find group nobody-here: no matching entries in group file");
+});
+
 scenario!(programs_can_tell_that_they_are_in_a_container, |d| {
     let look = "test -f /.dockerenv; readlink /etc/mtab; df / | grep -c /";
     assert_eq!(d.sh(&format!("docker run --name box busybox sh -ec '{look}'")).ok(), "/proc/mounts\n1");

@@ -67,12 +67,11 @@ impl Accounts {
         Self { passwd: read(&root, "etc/passwd"), group: read(&root, "etc/group") }
     }
 
-    /// Finds `user[:group]`, by name or number, with `extra` groups added.
+    /// Finds `user[:group]`, by name or number, with `extra` groups added. What follows the group is ignored, as by
+    /// dockerd.
     pub fn resolve(&self, user: &str, extra: &[String]) -> Result<ResolvedUser, UserError> {
-        let (user, group) = match user.split_once(':') {
-            Some((user, group)) => (user, Some(group)),
-            None => (user, None),
-        };
+        let mut parts = user.split(':');
+        let (user, group) = (parts.next().unwrap_or_default(), parts.next());
         let mut found = self.user(user)?;
         let name = found.name.take();
         let mut resolved = ResolvedUser { uid: found.uid, gid: found.gid, groups: vec![], home: found.home };
@@ -187,6 +186,9 @@ mod tests {
             ("app", &["wheel", "77"], Ok((1000, 1001, vec![10, 10, 77], "/home/app"))),
             ("4711", &[], Ok((4711, 0, vec![], "/"))),
             ("4711:5", &[], Ok((4711, 5, vec![], "/"))),
+            ("4711:5:6", &[], Ok((4711, 5, vec![], "/"))),
+            ("app::6", &[], Ok((1000, 1001, vec![10], "/home/app"))),
+            ("app:nogroup:x", &[], Err(UserError::NoGroup("nogroup".to_owned()))),
             ("nobody", &[], Err(UserError::NoUser("nobody".to_owned()))),
             ("app:nogroup", &[], Err(UserError::NoGroup("nogroup".to_owned()))),
             ("2147483648", &[], Err(UserError::OutOfRange)),
