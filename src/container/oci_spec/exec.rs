@@ -3,7 +3,7 @@
 use ::oci_spec::runtime::Process;
 use serde_json::json;
 
-use super::{Security, SpecError, SpecInput, assignments, bounding_set, process, process_capabilities};
+use super::{Security, SpecError, SpecInput, bounding_set, environment, process, process_capabilities};
 use crate::container::exec::ExecConfig;
 use crate::container::host_config::HostConfig;
 
@@ -19,23 +19,9 @@ pub fn exec_process(input: &SpecInput<'_>, config: &ExecConfig) -> Result<Proces
     made["args"] = json!(config.cmd);
     made["terminal"] = json!(config.tty);
     made["capabilities"] = process_capabilities(&capabilities, input.user.uid);
-    made["env"] = json!(environment(&made["env"], config));
+    made["env"] = json!(environment::of_exec(input, config));
     if !config.working_dir.is_empty() {
         made["cwd"] = json!(config.working_dir);
     }
     Ok(serde_json::from_value(made)?)
-}
-
-/// The container's variables, replaced and extended by the exec's.
-fn environment(container: &serde_json::Value, config: &ExecConfig) -> Vec<String> {
-    let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
-    let replaced: Vec<String> = config.env.iter().map(|entry| name(entry)).collect();
-    let inherited = container.as_array().into_iter().flatten().filter_map(|entry| entry.as_str());
-    let mut all: Vec<String> =
-        inherited.filter(|entry| !replaced.contains(&name(entry))).map(str::to_owned).collect();
-    all.extend(assignments(&config.env));
-    if config.tty && !all.iter().any(|entry| name(entry) == "TERM") {
-        all.push("TERM=xterm".to_owned());
-    }
-    all
 }

@@ -7,6 +7,7 @@
 mod capabilities;
 mod devices;
 mod edits;
+mod environment;
 mod exec;
 mod mounts;
 mod resources;
@@ -33,7 +34,6 @@ use crate::base::id_map::{IdMap, IdMaps, IdRange};
 
 /// Where `--init`'s program is in the container.
 const INIT_PATH: &str = "/sbin/docker-init";
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What keeps a record from becoming a specification.
 #[derive(Debug, thiserror::Error)]
@@ -223,7 +223,7 @@ fn process(input: &SpecInput<'_>, capabilities: &[String], security: &Security) 
         "terminal": record.config.tty,
         "user": input.user.to_spec(),
         "args": args(input),
-        "env": environment(input),
+        "env": environment::of_container(input),
         "cwd": cwd,
         "capabilities": process_capabilities(capabilities, input.user.uid),
         "rlimits": rlimits(input),
@@ -251,40 +251,6 @@ fn args(input: &SpecInput<'_>) -> Vec<String> {
         Some(_) => [INIT_PATH.to_owned(), "--".to_owned()].into_iter().chain(args).collect(),
         None => args.collect(),
     }
-}
-
-fn environment(input: &SpecInput<'_>) -> Vec<String> {
-    let config = &input.record.config;
-    let own = config.env.clone().unwrap_or_default();
-    let given = |key: &str| own.iter().any(|entry| entry.split('=').next() == Some(key));
-    let mut all = Vec::with_capacity(own.len() + 4);
-    if !given("PATH") {
-        all.push(DEFAULT_PATH.to_owned());
-    }
-    all.push(format!("HOSTNAME={}", config.hostname));
-    if config.tty && !given("TERM") {
-        all.push("TERM=xterm".to_owned());
-    }
-    all.extend(input.links.iter().cloned());
-    // An entry without `=` removes the variable of that name, as dockerd has it.
-    let removed = |key: &str| own.iter().any(|entry| entry == key);
-    all.retain(|entry| !given(entry.split('=').next().unwrap_or_default()));
-    all.extend(assignments(&own));
-    if !given("HOME") && !removed("HOME") {
-        all.push(format!("HOME={}", input.user.home));
-    }
-    all
-}
-
-/// The entries that give a variable a value. `--env-file` and then `-e` may both give one: the last counts, while
-/// getenv(3) would find the first.
-fn assignments(entries: &[String]) -> Vec<String> {
-    let name = |entry: &String| entry.split_once('=').map(|(name, _)| name.to_owned());
-    let last: BTreeMap<_, _> =
-        entries.iter().enumerate().filter_map(|(at, entry)| Some((name(entry)?, at))).collect();
-    let counts = |at: usize, entry: &String| name(entry).is_some_and(|name| last.get(&name) == Some(&at));
-    let given = entries.iter().enumerate().filter(|(at, entry)| counts(*at, entry));
-    given.map(|(_, entry)| entry.clone()).collect()
 }
 
 fn rlimits(input: &SpecInput<'_>) -> Vec<Value> {

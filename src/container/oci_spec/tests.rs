@@ -205,22 +205,43 @@ fn cgroups_lie_where_monitoring_looks_for_them() {
 }
 
 #[test]
-fn the_environment_has_the_defaults_that_it_does_not_set() {
-    let environment = |config: Value| built(config, json!({}))["process"]["env"].clone();
-    assert_eq!(
-        environment(json!({ "Hostname": "web", "Tty": true, "Env": ["A=1", "B"] })),
-        json!([DEFAULT_PATH, "HOSTNAME=web", "TERM=xterm", "A=1", "HOME=/home"])
-    );
-    assert_eq!(
-        environment(json!({ "Hostname": "web", "Env": ["PATH=/bin", "HOME=/x"] })),
-        json!(["HOSTNAME=web", "PATH=/bin", "HOME=/x"])
-    );
-    assert_eq!(
-        environment(
-            json!({ "Hostname": "web", "Env": ["A=1", "PATH=/bin", "A=2", "HOME=/x", "B=A=", "A=3="] })
+fn a_variable_has_the_place_of_who_named_it_first() {
+    let path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let exec = |record: &Record, config: Value| {
+        let (defaults, ids) = (Defaults::default(), IdMaps::default());
+        let input = input(record, 0, vec![], &defaults, &ids);
+        exec_process(&input, &serde_json::from_value(config).unwrap()).unwrap().env().clone().unwrap()
+    };
+    for (config, own, of_exec) in [
+        (
+            json!({ "Tty": true, "Env": ["A=1", "B"] }),
+            vec![path, "HOSTNAME=web", "TERM=xterm", "A=1", "HOME=/home"],
+            vec![path, "HOSTNAME=web", "A=2", "C=", "HOME=/home"],
         ),
-        json!(["HOSTNAME=web", "PATH=/bin", "HOME=/x", "B=A=", "A=3="])
-    );
+        (
+            json!({ "Env": ["HOME=", "X=1"] }),
+            vec![path, "HOSTNAME=web", "HOME=/home", "X=1"],
+            vec![path, "HOSTNAME=web", "HOME=/home", "X=1", "C=", "A=2"],
+        ),
+        (
+            json!({ "Env": ["HOME=/x", "PATH=/bin"] }),
+            vec!["PATH=/bin", "HOSTNAME=web", "HOME=/x"],
+            vec!["PATH=/bin", "HOSTNAME=web", "HOME=/x", "C=", "A=2"],
+        ),
+        (
+            json!({ "Env": ["A=1", "PATH=/a", "HOSTNAME", "PATH=/b", "A=2", "HOME=/x", "B=A=", "A=3="] }),
+            vec!["PATH=/b", "HOME=/x", "B=A=", "A=3="],
+            vec!["PATH=/b", "HOME=/x", "B=A=", "A=2", "C="],
+        ),
+    ] {
+        let mut all = json!({ "Hostname": "web" });
+        all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        assert_eq!(built(all.clone(), json!({}))["process"]["env"], json!(own), "{config}");
+        let record = record(&all, &json!({}));
+        assert_eq!(exec(&record, json!({ "Env": ["A=1", "C=", "Z", "A=2"] })), of_exec, "{config}");
+    }
+    let terminal = exec(&record(&json!({ "Hostname": "web" }), &json!({})), json!({ "Tty": true }));
+    assert_eq!(terminal[2], "TERM=xterm");
 }
 
 #[test]
