@@ -224,6 +224,34 @@ scenario!(a_kernel_parameter_that_cannot_be_set_is_named_with_its_file, |d| {
     assert!(told.starts_with("128 ") && told.ends_with("ip_forward: invalid argument: unknown"), "{told}");
 });
 
+// Fails with the runtime library's words, which say that it was about to make the container.
+scenario!(a_kernel_parameter_of_the_host_is_refused_by_its_name, |d| {
+    for (options, words) in [
+        (
+            "--network host --sysctl net.ipv4.ip_forward=1",
+            "sysctl \"net.ipv4.ip_forward\" not allowed in host network namespace",
+        ),
+        (
+            "--ipc host --sysctl kernel.shmmax=1",
+            "sysctl \"kernel.shmmax\" is not allowed in the hosts ipc namespace",
+        ),
+        (
+            "--ipc host --sysctl fs.mqueue.msg_max=1",
+            "sysctl \"fs.mqueue.msg_max\" is not allowed in the hosts ipc namespace",
+        ),
+    ] {
+        let refused = d.sh(&format!("docker run --rm {options} busybox true"));
+        refused.fails(125, &format!("OCI runtime create failed: runc create failed: {words}: unknown"));
+    }
+});
+
+// Fails where the call that the kernel refused is not named.
+scenario!(a_value_that_a_control_group_refuses_is_named_with_its_file, |d| {
+    let refused = d.sh("docker run --rm --device-read-bps /dev/null:1mb busybox true");
+    refused.fails(125, "failed to write \"1:3 1048576\": write /sys/fs/cgroup/blkio/docker/");
+    assert!(refused.stderr.contains("read_bps_device: no such device: unknown"), "{refused}");
+});
+
 scenario!(few_descriptors_are_enough, Setup::new().slipway_only(), |d| {
     // runc needs some 16 of the container's own.
     assert_eq!(d.sh("docker run --rm --ulimit nofile=3 busybox sh -c 'ulimit -n'").ok(), "3");

@@ -32,7 +32,7 @@ use super::report::{Reporter, complain, start_failure};
 use super::rlimit;
 use super::sysctl;
 use super::trace::Hints;
-use super::words::{failure, of_panic};
+use super::words::{failure, of_panic, of_refusal};
 use crate::base::errno::reason;
 use crate::base::missing::missing_is_fine;
 use crate::base::sys::mount::{self, MountPoint};
@@ -204,7 +204,7 @@ fn runtime_error(error: &dyn Error) -> String {
         }
         source = error.source();
     }
-    failure(&text)
+    of_refusal(&text).unwrap_or_else(|| failure(&text))
 }
 
 /// What [`runtime_error`] would not name.

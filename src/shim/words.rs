@@ -20,11 +20,30 @@ const NUMBERS: [Errno; 8] = [
     Errno::ENOSPC,
 ];
 
+/// Why a kernel parameter is none for a container.
+const REFUSALS: [&str; 4] = [
+    "not allowed in host network namespace",
+    "is not allowed in the hosts ipc namespace",
+    "is not in a separate kernel namespace",
+    "is not allowed as it conflicts with the OCI hostname field",
+];
+
 /// A failure to start, as runc would put it.
 pub fn failure(text: &str) -> String {
     format!(
         "runc create failed: unable to start container process: error during container init: {text}: unknown"
     )
+}
+
+/// What the library says of a kernel parameter that a container of such namespaces cannot have, which it sees before
+/// it makes anything; none of another failure.
+pub fn of_refusal(text: &str) -> Option<String> {
+    let parameter = text.strip_prefix("sysctl ")?;
+    REFUSALS.into_iter().find_map(|why| {
+        let name = parameter.strip_suffix(why)?.strip_suffix(' ')?;
+        let why = why.replace("OCI hostname", "OCI \"hostname\"");
+        Some(format!("runc create failed: sysctl {name:?} {why}: unknown"))
+    })
 }
 
 /// What a panic says: in the library, for what it did not expect to find.
@@ -109,6 +128,29 @@ mod tests {
         ] {
             let owned: Vec<String> = hints.iter().map(|&hint| hint.to_owned()).collect();
             assert_eq!(of_hints(&owned), words.map(failure), "{hints:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_kernel_parameter_is_named_in_quotes() {
+        for (text, words) in [
+            (
+                "sysctl net.a not allowed in host network namespace",
+                Some("\"net.a\" not allowed in host network namespace"),
+            ),
+            (
+                "sysctl a b is not in a separate kernel namespace",
+                Some("\"a b\" is not in a separate kernel namespace"),
+            ),
+            (
+                "sysctl a is not allowed as it conflicts with the OCI hostname field",
+                Some("\"a\" is not allowed as it conflicts with the OCI \"hostname\" field"),
+            ),
+            ("sysctl a is something else", None),
+            ("not a sysctl not allowed in host network namespace", None),
+        ] {
+            let expected = words.map(|words| format!("runc create failed: sysctl {words}: unknown"));
+            assert_eq!(of_refusal(text), expected, "{text}");
         }
     }
 

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{LinuxPids, LinuxResources};
 
+use crate::base::errno::reason;
 use crate::base::sys::bpf;
 use crate::base::sys::cgroup::{self, Cgroup, Hierarchy};
 use limits::{LimitError, Limits, Missing, Setting, Weights};
@@ -62,7 +63,7 @@ pub enum Maker<'a> {
 pub enum GroupError {
     #[error("creating {}: {source}", path.display())]
     Create { path: PathBuf, source: io::Error },
-    #[error("failed to write {value:?}: {}: {source}", path.display())]
+    #[error("failed to write {value:?}: write {}: {}", path.display(), reason(source))]
     Write { value: String, path: PathBuf, source: io::Error },
     #[error("restricting devices: {0}")]
     Devices(io::Error),
