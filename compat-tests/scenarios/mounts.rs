@@ -278,6 +278,62 @@ scenario!(a_dev_of_the_user_s_own_stays_as_it_is, |d| {
     d.sh("docker run --rm -v $PWD/own:/dev:ro busybox touch /dev/x").fails(1, "Read-only file system");
 });
 
+// Fails when it is made in the container's root alone, which what is mounted hides: the runtime library makes none.
+scenario!(a_working_directory_is_made_in_what_is_mounted, |d| {
+    let script = "sh -c 'pwd; stat -c \"%u %g %a\" .'";
+    for options in [
+        "--tmpfs /x -w /x/y",
+        "--tmpfs /x -w /x/y/z -u 1000:1001",
+        "--tmpfs /x:ro -w /x/y",
+        "--mount type=tmpfs,dst=/x -w /x/y",
+        "--mount type=tmpfs,dst=/x,readonly -w /x/y",
+        "--read-only -v one:/x -w /x/y",
+        "-v two:/x -w /x/y/z -u 5:6",
+        // Filled before it is read-only.
+        "-v three:/x:ro -w /x/y",
+        "-w /dev/y",
+        "-w /dev/shm/y --cap-drop all",
+    ] {
+        let dir = options.split_once("-w ").unwrap().1.split(' ').next().unwrap();
+        assert_eq!(
+            d.sh(&format!("docker run --rm {options} busybox {script}")).ok(),
+            format!("{dir}\n0 0 755")
+        );
+    }
+    d.sh("docker run --rm -v four:/x busybox sh -c 'touch /x/file; ln -s /nowhere /x/link; mkdir /x/own; chown 7 /x/own'")
+        .ok();
+    let refused = |options: &str, code: i32, words: &str| {
+        let words = format!("error during container init: {words}: unknown");
+        d.sh(&format!("docker run --rm -v four:/x {options} busybox true")).fails(code, &words);
+    };
+    refused("-w /proc/y", 127, "mkdir /proc/y: no such file or directory");
+    refused("-w /sys/y", 125, "mkdir /sys/y: read-only file system");
+    refused("-w /x/file", 125, "mkdir /x/file: not a directory");
+    refused("-w /x/file/a/b", 125, "mkdir /x/file: not a directory");
+    refused("-w /x/link/a", 125, "mkdir /x/link: file exists");
+    let owned = "docker run --rm -v four:/x -w /x/own/y --entrypoint ../../../bin/busybox -u 8 busybox stat -c %u . ..";
+    assert_eq!(d.sh(owned).ok(), "0\n7");
+    // An exec makes none.
+    d.sh("docker run -d --name box --tmpfs /x busybox sleep 1000").ok();
+    let words = "chdir to cwd (\"/x/y\") set in config.json failed: no such file or directory";
+    let refused = d.sh("docker exec -w /x/y box true").to_string();
+    assert!(refused.contains(words), "{refused}");
+});
+
+// Fails when it runs with nothing in its `/dev`, which runc refuses.
+scenario!(a_dev_without_null_is_refused, |d| {
+    d.sh("mkdir own").ok();
+    for options in ["-v $PWD/own:/dev", "-v $PWD/own:/dev:ro", "-v empty:/dev"] {
+        let refused = d.sh(&format!("docker run --rm {options} busybox ls /dev"));
+        refused.fails(127, "unable to setup user: stat /dev/null: no such file or directory");
+    }
+    d.sh("mknod own/null c 1 3").ok();
+    assert_eq!(
+        d.sh("docker run --rm -v $PWD/own:/dev -w /dev/a/b busybox pwd; ls -A own").ok(),
+        "/dev/a/b\na\nnull"
+    );
+});
+
 // Fails when the runtime library makes the node: it knows of /dev only.
 scenario!(a_device_may_be_given_any_name, |d| {
     let zero = |name: &str, options: &str| {

@@ -35,12 +35,17 @@ pub(super) fn furnish(rootfs: &Path, upper: &Path, ids: &IdMaps, working_dir: &s
     if !exists(&upper.join(MARK))? {
         make_all(&root)?;
     }
+    make_working_dir(&root, working_dir)
+}
+
+/// Makes a container's working directory in its root.
+pub(super) fn make_working_dir(root: &Root, working_dir: &str) -> io::Result<()> {
     if matches!(working_dir, "" | "/") {
         return Ok(());
     }
     match root.dir(Path::new(working_dir)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => passable(
-            mount_point::place(&root, Path::new(working_dir), mount_point::Kind::Directory, &[]).map(drop),
+            mount_point::place(root, Path::new(working_dir), mount_point::Kind::Directory, &[]).map(drop),
         ),
         // What is no directory is the runtime's to complain about.
         _ => Ok(()),

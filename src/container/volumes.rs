@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::create::clean;
 use super::error::ContainerError;
+use super::furnishing::make_working_dir;
 use super::host_config::{HostConfig, MountType, VolumeOptions};
 use super::parts::Parts;
 use super::record::{MountPoint, NO_COPY, Record};
@@ -178,6 +179,10 @@ fn fill(parts: &Parts, record: &Record) -> Result<(), ContainerError> {
     }
     let scratch = parts.paths.scratch(&record.id);
     let filled = with_image(parts, record, &scratch, |rootfs| {
+        // It belongs to what a volume over it is filled with, which may be read-only to the container.
+        Root::open(rootfs)
+            .and_then(|root| make_working_dir(&root.with_ids(&parts.config.ids), &record.config.working_dir))
+            .map_err(|error| ContainerError::system(&error))?;
         points.iter().try_for_each(|point| fill_one(parts, point, rootfs))
     });
     if let Err(error) = clear_scratch(&scratch).and_then(|()| remove_tree(&scratch)) {

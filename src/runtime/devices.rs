@@ -1,4 +1,5 @@
-//! What the embedded runtime (libcontainer 0.7) does wrong in `/dev`, taken out of the specification for the shim.
+//! What the embedded runtime (libcontainer 0.7) does wrong in `/dev` and does not do in mounts, taken out of the
+//! specification for the shim.
 //!
 //! - It fills whatever is mounted at `/dev` with nodes and links, and ends if one is there. Under runc a `/dev` of the
 //!   user's own (`-v /dev:/dev`, a volume) stays as it is. So the runtime gets a `/dev` as every container has it, for
@@ -7,11 +8,12 @@
 //!   shim makes them read-only when all is done.
 //! - It makes no nodes outside of `/dev`, and walks by name through volumes, which other containers may be changing
 //!   meanwhile, while it still has the host's root. The shim makes those nodes when the container's root is all there is.
+//! - It makes no working directory in what is mounted, and looks for one before the user's `/dev` is there.
 
 use std::path::{Component, Path, PathBuf};
 
 use nix::sys::statfs::{FsType, fstatfs};
-use oci_spec::runtime::{LinuxDevice, Mount, Spec};
+use oci_spec::runtime::{LinuxDevice, Mount, Process, Spec};
 use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
 
 use super::protocol::{Devices, OwnDev};
@@ -25,14 +27,8 @@ const DEVPTS_MAGIC: FsType = FsType(0x1cd1);
 pub(super) fn take(spec: &mut Spec) -> Devices {
     let terminal = spec.process().as_ref().and_then(|process| process.terminal()).unwrap_or(false);
     let mut mounts = spec.mounts().clone().unwrap_or_default();
-    let mut own = take_own_dev(&mut mounts, terminal);
-    if let (Some(own), Some(process)) = (&mut own, spec.process_mut())
-        && process.cwd().starts_with(DEV)
-    {
-        // The runtime's `/dev` may not have it.
-        own.working_dir = Some(process.cwd().clone());
-        process.set_cwd("/".into());
-    }
+    let own = take_own_dev(&mut mounts, terminal);
+    let working_dir = spec.process_mut().as_mut().and_then(take_working_dir);
     let mut nodes = Vec::new();
     if let Some(linux) = spec.linux_mut() {
         let all = linux.devices().clone().unwrap_or_default();
@@ -48,7 +44,13 @@ pub(super) fn take(spec: &mut Spec) -> Devices {
         read_only_root = root.readonly().unwrap_or(false);
         root.set_readonly(Some(false));
     }
-    Devices { own, nodes, read_only, read_only_root }
+    Devices { own, nodes, working_dir, read_only, read_only_root }
+}
+
+fn take_working_dir(process: &mut Process) -> Option<PathBuf> {
+    let dir = process.cwd().clone();
+    process.set_cwd("/".into());
+    (dir != Path::new("/")).then_some(dir)
 }
 
 /// The place of a tmpfs that is read-only, which the specification does not say of it any more: as runc has it, what is
@@ -95,7 +97,7 @@ fn take_own_dev(mounts: &mut Vec<Mount>, terminal: bool) -> Option<OwnDev> {
             mounts.insert(at + 1, terminals(&mount));
         }
     }
-    Some(OwnDev { mount, over, working_dir: None })
+    Some(OwnDev { mount, over })
 }
 
 /// Where the runtime makes the terminal: in what the user's `/dev` has, if that has terminals.
@@ -163,6 +165,16 @@ mod tests {
         assert_eq!(paths(spec.linux().as_ref().unwrap().devices().as_ref().unwrap()), ["/dev/a"]);
         assert!(devices.read_only_root);
         assert_eq!(spec.root().as_ref().unwrap().readonly(), Some(false));
+    }
+
+    #[test]
+    fn only_the_root_is_a_working_directory_for_the_runtime() {
+        for (cwd, taken) in [("/", None), ("/x", Some(Path::new("/x")))] {
+            let mut process = Process::default();
+            process.set_cwd(cwd.into());
+            assert_eq!(take_working_dir(&mut process).as_deref(), taken);
+            assert_eq!(process.cwd(), Path::new("/"));
+        }
     }
 
     #[test]

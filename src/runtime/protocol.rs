@@ -146,6 +146,9 @@ pub struct Devices {
     /// Devices outside of `/dev` itself.
     #[serde(default)]
     pub nodes: Vec<LinuxDevice>,
+    /// The program's working directory, made where it is missing; none for the container's root.
+    #[serde(default)]
+    pub working_dir: Option<PathBuf>,
     /// Mounts that become read-only after that.
     #[serde(default)]
     pub read_only: Vec<PathBuf>,
@@ -161,9 +164,6 @@ pub struct OwnDev {
     pub mount: Mount,
     /// What the runtime has mounted in its `/dev` and belongs in this.
     pub over: Vec<PathBuf>,
-    /// The program's working directory, if it is in this.
-    #[serde(default)]
-    pub working_dir: Option<PathBuf>,
 }
 
 /// Programs of the host that are told of the container's start (config.md of the OCI runtime specification, "POSIX-platform

@@ -20,14 +20,14 @@ use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::{Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxCapabilities, LinuxResources, PosixRlimit, Spec};
+use oci_spec::runtime::{LinuxCapabilities, LinuxResources, PosixRlimit, Process, Spec};
 
 use super::cgroup::{self, GroupError, Maker, Wanted};
 use super::confine::{Filter, as_program, confine};
 use super::devices::Prepared;
 use super::fork::fork;
 use super::hooks;
-use super::program::Program;
+use super::program::{Program, ProgramError};
 use super::report::{Reporter, complain, start_failure};
 use super::rlimit;
 use super::sysctl;
@@ -225,14 +225,26 @@ struct ContainerProgram {
     size: Option<Size>,
 }
 
+impl ContainerProgram {
+    /// The program, found where it will work.
+    fn find(&self, process: &Process, home: Option<&str>) -> Result<Program, ProgramError> {
+        let mut process = process.clone();
+        process.set_cwd(self.devices.working_dir().to_owned());
+        Program::find(&process, home)
+    }
+}
+
 impl Executor for ContainerProgram {
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
         let fail = |text: String| {
             self.reporter.failure(start_failure(failure(&text)));
             Err(ExecutorValidationError::ArgValidationError(text))
         };
+        if let Err(error) = self.devices.put() {
+            return fail(error.to_string());
+        }
         let Some(process) = spec.process() else { return fail("no process".to_owned()) };
-        match as_program(self.capabilities.as_ref(), || Program::find(process, None)) {
+        match as_program(self.capabilities.as_ref(), || self.find(process, None)) {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error)) => fail(error.to_string()),
             Err(error) => fail(error.to_string()),
@@ -252,12 +264,9 @@ impl Executor for ContainerProgram {
             // SAFETY: as below.
             unsafe { libc::_exit(255) }
         };
-        if let Err(error) = self.devices.put() {
-            give_up(&error.to_string());
-        }
         let home = self.home.borrow();
-        let program = Program::find(process, home.as_deref())
-            .map_err(|error| ExecutorError::Other(error.to_string()))?;
+        let program =
+            self.find(process, home.as_deref()).map_err(|error| ExecutorError::Other(error.to_string()))?;
         if let Err(error) = self.rlimits.iter().try_for_each(rlimit::set) {
             give_up(&format!("error setting rlimits for ready process: {error}"));
         }

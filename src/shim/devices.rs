@@ -1,5 +1,5 @@
-//! Puts a `/dev` of the user's own, and device nodes outside of the runtime's, in place: in the container's first
-//! process, when the container's root is all that it sees. So whatever a volume or an image has there, and whoever
+//! Puts a `/dev` of the user's own, device nodes outside of the runtime's and the working directory in place: in the
+//! container's first process, when the container's root is all that it sees. So whatever a volume or an image has there, and whoever
 //! changes it meanwhile, no path leads out of the container.
 
 use std::ffi::{OsStr, OsString};
@@ -18,6 +18,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::fchdir;
 
+use crate::base::errno::reason;
 use crate::base::sys::mount::Recursion;
 use crate::base::sys::mount_point::{self, Kind, MAX_LINKS};
 use crate::base::sys::root_fs::Root;
@@ -25,6 +26,7 @@ use crate::base::sys::tree;
 use crate::runtime::protocol::{Devices, OwnDev};
 
 const DEV: &str = "/dev";
+const NULL: &str = "/dev/null";
 
 /// What is to be put in place.
 pub struct Prepared {
@@ -42,22 +44,67 @@ impl Prepared {
 
     /// Puts all in place; the container's root is this process's, which has all capabilities still.
     pub fn put(&self) -> io::Result<()> {
-        let Devices { own, nodes, read_only, read_only_root } = &self.devices;
+        let Devices { own, nodes, working_dir, read_only, read_only_root } = &self.devices;
         if own.is_some() || !nodes.is_empty() {
             as_root(|| {
                 if let (Some(own), Some(dev)) = (own, &self.dev) {
                     replace(own, dev)?;
-                    if let Some(dir) = &own.working_dir {
-                        work_in(dir)
-                            .map_err(|error| in_words(&format!("chdir to {}", dir.display()), &error))?;
-                    }
                 }
                 make_all(nodes)
             })?;
         }
+        working_dir.as_ref().map_or(Ok(()), |dir| work_in(dir))?;
+        if own.is_some() {
+            as_root(has_null)?;
+        }
         read_only.iter().try_for_each(|path| make_read_only(path))?;
         if *read_only_root { make_read_only(Path::new("/")) } else { Ok(()) }
     }
+
+    /// Where the program works.
+    pub fn working_dir(&self) -> &Path {
+        self.devices.working_dir.as_deref().unwrap_or(Path::new("/"))
+    }
+}
+
+/// A `/dev` of the user's own without it is refused, as by runc: little works without.
+fn has_null() -> io::Result<()> {
+    let found = fs::stat(NULL).map(drop);
+    found.map_err(|errno| in_words(&format!("unable to setup user: stat {NULL}"), &errno.into()))
+}
+
+/// Enters the program's working directory, which root makes if it is not there. What it may not enter the user may
+/// (root squash).
+fn work_in(dir: &Path) -> io::Result<()> {
+    let refused =
+        |error: io::Error| in_words(&format!("chdir to cwd ({dir:?}) set in config.json failed"), &error);
+    // Descriptors of this process are no way to a directory (CVE-2024-21626): what is mounted may have links to them.
+    let root = Root::open(Path::new("/"))?;
+    as_root(|| fchdir(made(&root, dir)?).map_err(|error| refused(error.into()))).or_else(|error| match error
+        .kind()
+    {
+        io::ErrorKind::PermissionDenied => fchdir(root.dir(dir).map_err(refused)?).map_err(|_| error),
+        _ => Err(error),
+    })
+}
+
+/// The directory; each that is missing on the way to it is made, and the error names the first that cannot be.
+fn made(root: &Root, dir: &Path) -> io::Result<OwnedFd> {
+    let refused = |error: io::Error| in_words(&format!("mkdir {}", dir.display()), &error);
+    match root.dir(dir) {
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+        found => return found.map_err(refused),
+    }
+    let (Some(name), Some(parent)) = (dir.file_name(), dir.parent()) else {
+        return Err(refused(Errno::NOENT.into()));
+    };
+    let parent = made(root, parent)?;
+    let done = fs::mkdirat(&parent, name, Mode::from_raw_mode(0o755));
+    // Another container may have made it meanwhile; a link that leads nowhere is in the way.
+    root.dir(dir).map_err(|error| match (error.kind(), done) {
+        (io::ErrorKind::NotFound, Err(errno)) => refused(errno.into()),
+        _ => refused(error),
+    })
 }
 
 /// Does what makes files as the container's root, whoever its user is.
@@ -80,11 +127,6 @@ fn make_read_only(path: &Path) -> io::Result<()> {
     done.map_err(|error| in_words(&format!("remounting {} read-only", path.display()), &error))
 }
 
-/// Descriptors of this process are no way to a directory (CVE-2024-21626): the user's `/dev` may have links to them.
-fn work_in(dir: &Path) -> io::Result<()> {
-    Ok(fchdir(Root::open(Path::new("/"))?.dir(dir)?)?)
-}
-
 fn make_all(nodes: &[LinuxDevice]) -> io::Result<()> {
     if nodes.is_empty() {
         return Ok(());
@@ -97,7 +139,7 @@ fn make_all(nodes: &[LinuxDevice]) -> io::Result<()> {
 }
 
 fn in_words(what: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
+    io::Error::new(error.kind(), format!("{what}: {}", reason(error)))
 }
 
 fn options(own: &OwnDev) -> impl Iterator<Item = &str> {
@@ -251,9 +293,33 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_is_made_with_those_on_the_way_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        symlink("/nowhere", dir.path().join("link")).unwrap();
+        symlink("/proc/self/fd/0", dir.path().join("out")).unwrap();
+        symlink("/a", dir.path().join("inside")).unwrap();
+        let root = Root::open(dir.path()).unwrap();
+        for (path, refused) in [
+            ("/", None),
+            ("/a/b/c", None),
+            ("/a/b/c", None),
+            ("/inside/d", None),
+            ("/file", Some("mkdir /file: not a directory")),
+            ("/file/x/y", Some("mkdir /file: not a directory")),
+            ("/link/x", Some("mkdir /link: file exists")),
+            ("/out/x", Some("mkdir /out: file exists")),
+        ] {
+            let refusal = made(&root, Path::new(path)).err().map(|error| error.to_string());
+            assert_eq!(refusal.as_deref(), refused, "{path}");
+        }
+        assert!(dir.path().join("a/d").is_dir());
+    }
+
+    #[test]
     fn propagation_is_private_unless_asked_otherwise() {
         let of = |given: &[&str]| {
-            let mut own = OwnDev { mount: Default::default(), over: Vec::new(), working_dir: None };
+            let mut own = OwnDev { mount: Default::default(), over: Vec::new() };
             own.mount.set_options(Some(given.iter().map(|&option| option.to_owned()).collect()));
             propagation(&own)
         };

@@ -118,12 +118,14 @@ impl Report {
         for line in self.bytes.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(Line::Process { pid, cgroup }) => outcome.process = Some((pid, cgroup)),
-                Ok(Line::Failure(failure)) => outcome.failure = outcome.failure.or(Some(failure)),
+                // What the library says after a failure is that there was one.
+                Ok(Line::Failure(failure)) => {
+                    outcome.failure = outcome.failure.or_else(|| Some(explain(failure, &hints)));
+                }
                 Ok(Line::Hint(text)) => hints.push(text),
                 Err(_) => {}
             }
         }
-        outcome.failure = outcome.failure.map(|failure| explain(failure, &hints));
         if outcome.process.is_none() && outcome.failure.is_none() {
             outcome.failure = Some(Failure::Start {
                 kind: StartFailure::Other,
