@@ -16,15 +16,17 @@ use crate::api::transfers::Turn;
 
 /// Bytes that are read ahead, plus at most one piece of the connection's.
 const AHEAD: usize = 1 << 20;
-/// What follows after so many bytes is received by the reader.
+/// What follows after so many bytes is received by the reader, if it comes in small pieces.
 const LARGE: u64 = 256 << 10;
+/// Of pieces this long each is worth waking somebody: receiving and using them at the same time is faster.
+const LONG: usize = 64 << 10;
 
 /// A body for a thread that blocks. A client that breaks off is a read error. The first piece has four bytes, if there
 /// are as many: enough to tell how an archive is compressed.
 ///
 /// Clients send archives in pieces of some 100 bytes to 32 KiB, which is why neither side is woken for each of them:
 /// the reader only when it has nothing left, the connection when half of what it had read ahead is used up. Of a large
-/// body the reader receives the most part by itself, if it may have the connection.
+/// body in small pieces the reader receives the most part by itself, if it may have the connection.
 pub struct BodyReader {
     shared: Arc<Shared>,
     rest: Option<Box<Rest>>,
@@ -113,10 +115,10 @@ impl Receiver {
     async fn receive(self, body: Body, connection: Option<Connection>) {
         let mut pieces = body.into_data_stream();
         if let Some(connection) = connection {
-            if self.receive_some(&mut pieces, LARGE).await.is_break() {
-                return;
-            }
-            if let Some(loan) = connection.borrow().await {
+            let ControlFlow::Continue(last) = self.receive_some(&mut pieces, LARGE).await else { return };
+            if last < LONG
+                && let Some(loan) = connection.borrow().await
+            {
                 return self.end(End::Handed(Box::new(Rest { pieces, loan })));
             }
         }
@@ -124,9 +126,9 @@ impl Receiver {
         let _ = self.receive_some(&mut pieces, u64::MAX).await;
     }
 
-    /// Receives the next `most` bytes or a little more.
-    async fn receive_some(&self, pieces: &mut BodyDataStream, most: u64) -> ControlFlow<()> {
-        let mut received = 0;
+    /// Receives the next `most` bytes or a little more. Goes on with the length of the last piece.
+    async fn receive_some(&self, pieces: &mut BodyDataStream, most: u64) -> ControlFlow<(), usize> {
+        let (mut received, mut last) = (0, 0);
         while received < most {
             let Some(piece) = pieces.next().await else {
                 self.end(End::Whole);
@@ -134,9 +136,10 @@ impl Receiver {
             };
             match piece {
                 Ok(piece) => {
-                    received += piece.len() as u64;
+                    last = piece.len();
+                    received += last as u64;
                     self.0.put(|ahead| {
-                        ahead.length += piece.len();
+                        ahead.length += last;
                         ahead.pieces.push_back(piece);
                     });
                 }
@@ -153,7 +156,7 @@ impl Receiver {
                 }
             }
         }
-        ControlFlow::Continue(())
+        ControlFlow::Continue(last)
     }
 
     fn end(&self, end: End) {
