@@ -72,6 +72,7 @@ use crate::api::leftover::Leftover;
 use crate::api::routing::Matched;
 use crate::api::spec::{NEWEST_VERSION, Route};
 use crate::api::versions::{ApiVersion, SERVER, UnsupportedVersion};
+use crate::base::path::clean;
 use crate::engine::Engine;
 
 /// The API of one engine.
@@ -160,11 +161,11 @@ pub(crate) const COMMON_HEADERS: [(&str, &str); 4] = [
 /// A path with empty, `.` or `..` parts is answered with where it leads, as Go's router does: clients that ask for a
 /// thing without a name get the list instead.
 fn redirection(path: &str, query: Option<&str>) -> Option<Response> {
-    let clean = clean(path);
-    if clean == path {
+    let destination = destination(path);
+    if destination == path {
         return None;
     }
-    let target = query.map_or_else(|| clean.clone(), |query| format!("{clean}?{query}"));
+    let target = query.map_or_else(|| destination.clone(), |query| format!("{destination}?{query}"));
     let mut response = respond::empty(StatusCode::MOVED_PERMANENTLY);
     if let Ok(target) = HeaderValue::from_str(&target) {
         response.headers_mut().insert(LOCATION, target);
@@ -172,17 +173,12 @@ fn redirection(path: &str, query: Option<&str>) -> Option<Response> {
     Some(response)
 }
 
-fn clean(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            _ => parts.push(part),
-        }
+fn destination(path: &str) -> String {
+    let mut destination = clean(path);
+    if path.ends_with('/') && destination != "/" {
+        destination.push('/');
     }
-    let end = if path.ends_with('/') && !parts.is_empty() { "/" } else { "" };
-    format!("/{}{end}", parts.join("/"))
+    destination
 }
 
 /// What came before 1.24 had errors as text, and such clients expect it.
@@ -209,7 +205,7 @@ mod tests {
             ("", "/"),
             ("/../x", "/x"),
         ] {
-            assert_eq!(clean(path), expected, "{path}");
+            assert_eq!(destination(path), expected, "{path}");
         }
     }
 }

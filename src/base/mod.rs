@@ -10,6 +10,7 @@ pub mod host;
 pub mod id;
 pub mod id_map;
 pub mod missing;
+pub mod path;
 pub mod signal;
 pub mod sys;
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::create::clean;
 use super::error::ContainerError;
 use super::furnishing;
 use super::host_config::{Mount, MountType};
@@ -18,6 +17,7 @@ use super::state::Volumes;
 use super::subpaths;
 use crate::base::id_map::Owner;
 use crate::base::missing::missing_is_fine;
+use crate::base::path::clean;
 use crate::snapshot::{self, Durability, MountOptions, SnapshotError, Writable};
 
 /// A mounted root and what is mounted over it.

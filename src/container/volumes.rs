@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::create::clean;
 use super::error::ContainerError;
 use super::furnishing::make_working_dir;
 use super::host_config::{HostConfig, MountType, VolumeOptions};
@@ -13,6 +12,7 @@ use super::parts::Parts;
 use super::record::{MountPoint, NO_COPY, Record};
 use super::state::{Phase, Volumes as Anonymous};
 use super::storage::Stored;
+use crate::base::path::clean;
 use crate::base::sys::mount::{Unmount, unmount_if_mounted};
 use crate::base::sys::root_fs::{Root, remove_tree};
 use crate::snapshot::{Durability, MountOptions, Writable};

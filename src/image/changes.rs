@@ -15,6 +15,7 @@ use syntax::{Arguments, Line};
 
 use super::config::{Healthcheck, RunConfig};
 use super::error::ImageError;
+use crate::base::path::clean;
 use crate::base::signal;
 
 /// The shell of commands that are no list, unless the configuration names another.
@@ -287,15 +288,7 @@ fn joined(present: &str, dir: String) -> Result<String, InvalidChange> {
     if dir.starts_with('/') {
         return Ok(dir);
     }
-    let mut parts: Vec<&str> = Vec::new();
-    for part in present.split('/').chain(dir.split('/')) {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    Ok(format!("/{}", parts.join("/")))
+    Ok(clean(&format!("{present}/{dir}")))
 }
 
 #[cfg(test)]

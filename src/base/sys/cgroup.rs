@@ -7,9 +7,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
+
+use crate::base::path::clean;
 
 /// How long a group's processes may take to die.
 const KILL_DEADLINE: Duration = Duration::from_secs(10);
@@ -250,17 +252,7 @@ pub enum Frozen {
 /// the scope that systemd puts in the slice. It never leads above the mount point: `..` ends there, as for runc.
 pub fn from_specification(cgroups_path: &Path) -> PathBuf {
     let path = unresolved(cgroups_path);
-    let mut inside = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::Normal(name) => inside.push(name),
-            Component::ParentDir => {
-                inside.pop();
-            }
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    inside
+    PathBuf::from(clean(&path.to_string_lossy()).trim_start_matches('/'))
 }
 
 fn unresolved(cgroups_path: &Path) -> PathBuf {

@@ -16,12 +16,13 @@ use super::config::ContainerConfig;
 use super::host_config::HostConfig;
 use super::record::MountPoint;
 use crate::base::host::Host;
+use crate::base::path::clean;
 use crate::image::RunConfig;
 use crate::network::EndpointSettings;
 
 pub(super) use merge::with_image;
 pub use mounts::InvalidMount;
-pub(super) use mounts::{asked_propagation, clean};
+pub(super) use mounts::asked_propagation;
 use size_limit::size_limit;
 
 /// The body of `POST /containers/create`.

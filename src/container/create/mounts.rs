@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::Invalid;
+use crate::base::path::clean;
 use crate::container::config::ContainerConfig;
 use crate::container::host_config::{BindOptions, HostConfig, Mount, MountType, UnknownMountType};
 use crate::container::record::{MountPoint, NO_COPY, ReadOnly};
@@ -440,21 +441,6 @@ fn volume(name: String, destination: String, driver: String) -> MountPoint {
 
 fn driver_name(given: &str) -> String {
     if given.is_empty() { "local".to_owned() } else { given.to_owned() }
-}
-
-/// The path without `.`, `..` and doubled slashes, as Go's `path.Clean` gives it for absolute paths.
-pub(in crate::container) fn clean(path: &str) -> String {
-    let mut out = PathBuf::from("/");
-    for part in Path::new(path).components() {
-        match part {
-            Component::Normal(name) => out.push(name),
-            Component::ParentDir => {
-                out.pop();
-            }
-            Component::CurDir | Component::RootDir | Component::Prefix(_) => {}
-        }
-    }
-    out.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]

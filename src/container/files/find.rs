@@ -11,6 +11,7 @@ use rustix::fs::{self, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::{FilesError, View};
+use crate::base::path::clean;
 use crate::base::sys::root_fs::Root;
 use crate::base::time::Timestamp;
 
@@ -79,15 +80,7 @@ fn describe(name: &str, stat: &Stat, link_target: &Path) -> PathStat {
 
 /// The path from the root, without `.` and `..`; what it says at its end (`/`, `/.`) is kept.
 pub(super) fn absolute(path: &str) -> String {
-    let mut parts: Vec<&str> = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    let mut clean = format!("/{}", parts.join("/"));
+    let mut clean = clean(path);
     let last = path.trim_end_matches('/');
     let ends_in_dot = last == "." || last.ends_with("/.");
     if (ends_in_dot || path.ends_with('/')) && !clean.ends_with('/') {
