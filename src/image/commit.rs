@@ -3,16 +3,14 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use serde_json::json;
-
+use super::Images;
 use super::assemble::{Image, Layer};
 use super::config::{History, ImageConfig, RootFs, RunConfig};
 use super::error::ImageError;
-use super::{Images, unpack};
 use crate::base::digest::Digest;
 use crate::base::time::Timestamp;
 use crate::content::{ContentError, Ingest};
-use crate::registry::manifest::{DOCKER_CONFIG, DOCKER_LAYER, DOCKER_MANIFEST, Descriptor};
+use crate::registry::manifest::{DOCKER_LAYER, Descriptor};
 use crate::registry::{Platform, Reference};
 use crate::snapshot::{SnapshotError, chain_ids};
 
@@ -120,23 +118,9 @@ impl Images {
         let config = child_config(request, added.as_ref().map(|blob| blob.digest));
         let mut layers: Vec<Layer> = parent.map(|parent| parent.layers.clone()).unwrap_or_default();
         if let (Some(blob), Some(chain)) = (added, chain_ids(&config.rootfs.diff_ids).last()) {
-            lease.layer(chain);
             layers.push(Layer { diff_id: blob.digest, blob, chain: *chain });
         }
-        unpack::missing(&self.contents, &self.snapshots, &layers)?;
-        let config = serde_json::to_vec(&config).map_err(ImageError::Config)?;
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": DOCKER_MANIFEST,
-            "config": Descriptor::new(DOCKER_CONFIG, Digest::of(&config), config.len() as u64),
-            "layers": layers.iter().map(|layer| &layer.blob).collect::<Vec<_>>(),
-        });
-        let manifest = manifest.to_string().into_bytes();
-        for document in [&config, &manifest] {
-            lease.blob(&Digest::of(document));
-            self.contents.put(document)?;
-        }
-        let target = Descriptor::new(DOCKER_MANIFEST, Digest::of(&manifest), manifest.len() as u64);
+        let target = self.write(&config, &layers, lease)?;
         let target = self.register_child(target, request.name.as_ref(), parent.map(|parent| parent.id))?;
         Ok(target.descriptor.digest)
     }

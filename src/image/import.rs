@@ -2,7 +2,6 @@
 
 use std::io::{self, Read};
 
-use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::Images;
@@ -14,9 +13,7 @@ use super::error::ImageError;
 use super::unpack;
 use crate::base::digest::Digest;
 use crate::base::time::Timestamp;
-use crate::registry::manifest::{
-    DOCKER_CONFIG, DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, DOCKER_MANIFEST, Descriptor,
-};
+use crate::registry::manifest::{DOCKER_LAYER, DOCKER_LAYER_GZIP, DOCKER_LAYER_ZSTD, Descriptor};
 use crate::registry::{Platform, Reference};
 use crate::snapshot::chain_ids;
 use crate::snapshot::decompress::{self, Compression};
@@ -105,21 +102,7 @@ impl Images {
         let chain = chain_ids(&config.rootfs.diff_ids);
         let layers: Vec<_> =
             chain.iter().map(|chain| Layer { blob: blob.clone(), diff_id, chain: *chain }).collect();
-        chain.iter().for_each(|chain| lease.layer(chain));
-        unpack::missing(&self.contents, &self.snapshots, &layers)?;
-        let config = serde_json::to_vec(&config).map_err(ImageError::Config)?;
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": DOCKER_MANIFEST,
-            "config": Descriptor::new(DOCKER_CONFIG, Digest::of(&config), config.len() as u64),
-            "layers": [blob],
-        });
-        let manifest = manifest.to_string().into_bytes();
-        for document in [&config, &manifest] {
-            lease.blob(&Digest::of(document));
-            self.contents.put(document)?;
-        }
-        let target = Descriptor::new(DOCKER_MANIFEST, Digest::of(&manifest), manifest.len() as u64);
+        let target = self.write(&config, &layers, lease)?;
         Ok(self.register(target, request.name.as_ref())?.descriptor.digest)
     }
 

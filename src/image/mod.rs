@@ -25,6 +25,7 @@ pub mod remote;
 mod remove;
 pub mod state;
 mod unpack;
+mod write;
 
 use std::fs;
 use std::path::Path;
