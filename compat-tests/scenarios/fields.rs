@@ -157,6 +157,32 @@ fn updated(d: &Daemon, row: &Row) -> String {
     }
 }
 
+// Go's decoder takes names of fields in any case, and docker-py sends `detachKeys`.
+scenario!(names_of_fields_may_be_in_any_case, |d| {
+    let body = json!({
+        "image": "busybox", "CMD": ["sleep", "1000"], "env": ["A=1"], "labels": { "Of": "user" },
+        "hostconfig": { "memory": 67_108_864, "restartpolicy": { "name": "always" }, "binds": ["/tmp:/mnt:ro"] },
+    });
+    d.post("/containers/create?name=box", &body).expect(201);
+    let shown = "{{json .Config.Cmd}} {{index .Config.Env 0}} {{json .Config.Labels}} {{.HostConfig.Memory}} \
+                 {{.HostConfig.RestartPolicy.Name}} {{.HostConfig.Binds}}";
+    assert_eq!(
+        d.sh(&format!("docker inspect -f '{shown}' box")).ok(),
+        r#"["sleep","1000"] A=1 {"Of":"user"} 67108864 always [/tmp:/mnt:ro]"#
+    );
+    d.post("/containers/box/update", &json!({ "memory": 68_157_440, "MEMORYSWAP": -1 })).expect(200);
+    assert_eq!(d.sh("docker inspect -f '{{.HostConfig.Memory}}' box").ok(), "68157440");
+    d.sh("docker start box").ok();
+    let exec = json!({ "cmd": ["cat"], "TTY": true, "attachstdin": true, "detachKeys": "ctrl-x" });
+    let exec = d.post("/containers/box/exec", &exec).expect(201).json();
+    let exec = d.get(&format!("/exec/{}/json", exec["Id"].as_str().unwrap())).expect(200).json();
+    assert_eq!((&exec["ProcessConfig"]["tty"], &exec["DetachKeys"]), (&json!(true), &json!("GA==")));
+    let volume =
+        d.post("/volumes/create", &json!({ "name": "of-user", "LABELS": { "a": "b" } })).expect(201).json();
+    assert_eq!((&volume["Name"], &volume["Labels"]["a"]), (&json!("of-user"), &json!("b")));
+    d.sh("docker rm -f box; docker volume rm of-user").ok();
+});
+
 scenario!(what_the_configuration_of_a_container_says_is_done, |d| {
     expect(d, &of_config(), created);
 });

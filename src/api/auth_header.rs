@@ -7,6 +7,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
+use crate::base::json;
 use crate::registry::Credentials;
 
 /// Credentials, of which a client gives a name and password or a token.
@@ -58,7 +59,7 @@ impl RegistryAuth {
         }
         let bytes =
             URL_SAFE.decode(header).or_else(|_| STANDARD.decode(header)).map_err(|_| InvalidAuth::Base64)?;
-        let read: Option<Self> = serde_json::from_slice(&bytes).map_err(InvalidAuth::Json)?;
+        let read: Option<Self> = json::from_slice(&bytes).map_err(InvalidAuth::Json)?;
         Ok(read.unwrap_or_default().unpacked())
     }
 

@@ -5,7 +5,11 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::base::json::from_value;
 
 /// The largest JSON document that is read. The largest honest one carries a seccomp profile or a swarm's config.
 pub const JSON_LIMIT: usize = 16 << 20;
@@ -86,9 +90,13 @@ fn has_body(headers: &HeaderMap) -> bool {
 }
 
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, BodyError> {
-    let bytes: &[u8] = if bytes.trim_ascii() == b"null" { b"{}" } else { bytes };
+    let refused = |error| BodyError::Json(in_gos_words(&error));
     let mut documents = serde_json::Deserializer::from_slice(bytes);
-    let value = T::deserialize(&mut documents).map_err(|error| BodyError::Json(in_gos_words(&error)))?;
+    let document = match Value::deserialize(&mut documents).map_err(refused)? {
+        Value::Null => json!({}),
+        document => document,
+    };
+    let value = from_value(document).map_err(refused)?;
     match documents.end() {
         Ok(()) => Ok(value),
         Err(_) => Err(BodyError::Trailing),
@@ -101,8 +109,6 @@ fn in_gos_words(error: &serde_json::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde::Deserialize;
-
     use super::*;
 
     #[derive(Deserialize, Debug, PartialEq, Default)]

@@ -9,6 +9,7 @@ pub mod errno;
 pub mod host;
 pub mod id;
 pub mod id_map;
+pub mod json;
 pub mod missing;
 pub mod path;
 pub mod signal;

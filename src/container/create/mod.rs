@@ -10,12 +10,15 @@ mod size_limit;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::config::ContainerConfig;
 use super::host_config::HostConfig;
 use super::record::MountPoint;
 use crate::base::host::Host;
+use crate::base::json;
 use crate::base::path::clean;
 use crate::image::RunConfig;
 use crate::network::EndpointSettings;
@@ -26,14 +29,29 @@ pub(super) use mounts::asked_propagation;
 use size_limit::size_limit;
 
 /// The body of `POST /containers/create`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default)]
 pub struct CreateBody {
-    #[serde(flatten)]
     pub config: ContainerConfig,
-    #[serde(rename = "HostConfig", default)]
     pub host_config: Option<HostConfig>,
-    #[serde(rename = "NetworkingConfig", default)]
     pub networking: Option<NetworkingConfig>,
+}
+
+/// What a body has beside the fields of the configuration.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct BesideConfig {
+    host_config: Option<HostConfig>,
+    networking_config: Option<NetworkingConfig>,
+}
+
+// serde's `flatten` would hide from `base::json` which names are those of fields.
+impl<'de> Deserialize<'de> for CreateBody {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let document = Value::deserialize(from)?;
+        let config = json::from_value(document.clone()).map_err(D::Error::custom)?;
+        let beside: BesideConfig = json::from_value(document).map_err(D::Error::custom)?;
+        Ok(Self { config, host_config: beside.host_config, networking: beside.networking_config })
+    }
 }
 
 /// Wishes for places in networks.

@@ -18,6 +18,7 @@ use crate::api::error::ApiError;
 use crate::api::respond;
 use crate::api::spec::params;
 use crate::api::view;
+use crate::base::json;
 use crate::image::{ImageError, RemoveMode};
 use crate::registry::{Platform, Reference};
 
@@ -80,7 +81,9 @@ async fn blocking<T: Send + 'static>(
 fn platform(text: Option<&str>) -> Result<Option<Platform>, ApiError> {
     let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
     let read = match text.starts_with('{') {
-        true => serde_json::from_str(text).map_err(|_| ApiError::invalid("failed to parse platform"))?,
+        true => {
+            json::from_slice(text.as_bytes()).map_err(|_| ApiError::invalid("failed to parse platform"))?
+        }
         false => text.parse::<Platform>().map_err(ImageError::from)?,
     };
     if read.os.is_empty() || read.architecture.is_empty() {
