@@ -109,6 +109,40 @@ scenario!(detach_keys_leave_an_exec_running, Setup::new().slipway_only(), |d| {
     });
 });
 
+// docker-py makes execs with a terminal and starts them without, and takes the frames apart.
+scenario!(the_start_of_an_exec_says_whether_its_output_is_in_frames, |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    let run = |made_with_tty: bool, started_with_tty: bool| {
+        let script = "echo out; sleep 0.2; echo err >&2; sleep 0.2; stty size 2>/dev/null; true";
+        let body = json!({ "Cmd": ["sh", "-c", script], "Tty": made_with_tty, "AttachStdout": true, "AttachStderr": true });
+        let exec = d.post("/v1.41/containers/box/exec", &body).expect(201).json();
+        let target = format!("/v1.41/exec/{}/start", exec["Id"].as_str().unwrap());
+        d.post(&target, &json!({ "Tty": started_with_tty })).expect(200).text()
+    };
+    assert_eq!(run(false, false), "\u{1}\0\0\0\0\0\0\u{4}out\n\u{2}\0\0\0\0\0\0\u{4}err\n");
+    // Where there are no frames, nothing could tell standard error from standard output.
+    assert_eq!(run(false, true), "out\n");
+    let framed = run(true, false);
+    assert!(framed.starts_with("\u{1}\0\0\0\0\0\0\u{5}out\r\n\u{1}\0\0\0\0\0\0\u{5}err\r\n"), "{framed:?}");
+    assert!(run(true, true).starts_with("out\r\nerr\r\n"));
+});
+
+// The same of its content type.
+scenario!(the_start_of_an_exec_says_of_which_type_its_stream_is, Setup::new().slipway_only(), |d| {
+    d.sh("docker run -d --name box busybox sleep 1000").ok();
+    for (tty, media) in [(true, "raw-stream"), (false, "multiplexed-stream")] {
+        let body = json!({ "Cmd": ["true"], "Tty": !tty, "AttachStdout": true });
+        let exec = d.post("/containers/box/exec", &body).expect(201).json();
+        let target = format!("/exec/{}/start", exec["Id"].as_str().unwrap());
+        let request = Request::new("POST", &target).header("Connection", "Upgrade").header("Upgrade", "tcp");
+        let stream = UnixStream::connect(d.engine_socket()).unwrap();
+        let started = request.json(&json!({ "Tty": tty })).open(stream).unwrap();
+        let media = format!("application/vnd.docker.{media}");
+        assert_eq!(started.head.header("content-type"), Some(media.as_str()));
+        started.rest();
+    }
+});
+
 // dockerd 20.10 gives 126 where its successors give 127.
 scenario!(what_keeps_an_exec_from_running_is_told_as_it_is, Setup::new().slipway_only(), |d| {
     d.sh("docker run -d --name box busybox sleep 1000").ok();

@@ -38,6 +38,8 @@ pub async fn create(mut call: Call<params::ContainerExec>) -> Outcome {
 #[serde(rename_all = "PascalCase", default)]
 struct StartRequest {
     detach: Option<bool>,
+    /// Whether the client wants the output as it is. What the exec itself has does not count, as for dockerd.
+    tty: Option<bool>,
     console_size: Option<[u16; 2]>,
 }
 
@@ -48,13 +50,14 @@ pub async fn start(mut call: Call<params::ExecStart>) -> Outcome {
     let (handle, exec) = engine.containers.exec(&call.params.id)?;
     let keys = detach_keys::parse(Some(&exec.config.detach_keys))?;
     handle.check_exec(&exec)?;
-    let console = request.console_size.filter(|_| call.version.has(Feature::ConsoleSize));
+    let raw = request.tty.unwrap_or_default();
+    let console = request.console_size.filter(|_| raw && call.version.has(Feature::ConsoleSize));
     let console = console.or(exec.config.console_size).map(|[rows, columns]| Size { rows, columns });
     if request.detach.unwrap_or_default() {
         handle.run_exec(engine.parts(), &exec, ExecOutput::Nowhere, console).await?;
         return Ok(respond::empty(StatusCode::OK));
     }
-    let framing = if exec.config.tty { Framing::Raw } else { Framing::Multiplexed };
+    let framing = if raw { Framing::Raw } else { Framing::Multiplexed };
     let client = match call.hijack(framing).await {
         Ok(client) => client,
         Err(error) => {
@@ -66,7 +69,8 @@ pub async fn start(mut call: Call<params::ExecStart>) -> Outcome {
     let streams = Streams {
         stdin: config.attach_stdin,
         stdout: config.attach_stdout,
-        stderr: config.attach_stderr,
+        // Without frames it could not be told from standard output, and is dropped.
+        stderr: config.attach_stderr && !raw,
         framing: wire_framing(framing),
         detach_keys: if config.tty { keys } else { Vec::new() },
         buffered: client.buffered,
