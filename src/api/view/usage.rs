@@ -35,31 +35,25 @@ impl Usage {
         self.items.iter().filter(|item| item.activity == Activity::Used)
     }
 
-    /// Numbers, and on request the objects themselves.
-    fn by_kind(self, detail: Detail) -> Value {
+    fn numbers(&self) -> Value {
         let kept: u64 = self.used().map(|item| item.own).sum();
-        let mut reply = json!({
+        json!({
             "ActiveCount": self.used().count(),
             "TotalCount": self.items.len(),
             "TotalSize": self.total,
             "Reclaimable": self.total.saturating_sub(kept),
-        });
-        if detail == Detail::Items {
-            reply["Items"] = self.list();
-        }
+        })
+    }
+
+    fn with_items(self) -> Value {
+        let mut reply = self.numbers();
+        reply["Items"] = self.list();
         reply
     }
 
     fn list(self) -> Value {
         self.items.into_iter().map(|item| item.view).collect()
     }
-}
-
-/// What was asked for of each kind.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Detail {
-    Numbers,
-    Items,
 }
 
 /// What was asked for; absent kinds were not.
@@ -73,16 +67,33 @@ pub struct Report {
 }
 
 impl Report {
-    /// Versions since 1.52: numbers by kind.
-    pub fn by_kind(self, detail: Detail) -> Value {
+    /// Versions since 1.52 that ask for the objects: they are beside their kind's numbers.
+    pub fn with_items(self) -> Value {
         let kinds = [
             ("ImageUsage", self.images),
             ("ContainerUsage", self.containers),
             ("VolumeUsage", self.volumes),
             ("BuildCacheUsage", self.build_cache),
         ];
-        let shown = kinds.into_iter().filter_map(|(name, usage)| Some((name, usage?.by_kind(detail))));
+        let shown = kinds.into_iter().filter_map(|(name, usage)| Some((name, usage?.with_items())));
         Value::Object(shown.map(|(name, value)| (name.to_owned(), value)).collect())
+    }
+
+    /// Versions since 1.52 that do not: numbers by kind, and the lists of older versions, which dockerd keeps for
+    /// clients that look for nothing else.
+    pub fn numbers_and_lists(self) -> Value {
+        let kinds = [
+            ("ImageUsage", &self.images),
+            ("ContainerUsage", &self.containers),
+            ("VolumeUsage", &self.volumes),
+            ("BuildCacheUsage", &self.build_cache),
+        ];
+        let numbers = kinds.map(|(name, usage)| Some((name, usage.as_ref()?.numbers())));
+        let mut reply = self.lists();
+        for (name, numbers) in numbers.into_iter().flatten() {
+            reply[name] = numbers;
+        }
+        reply
     }
 
     /// Versions before 1.52: lists, which clients add up themselves.
@@ -118,12 +129,21 @@ mod tests {
 
     #[test]
     fn what_no_used_object_has_for_itself_can_be_reclaimed() {
-        let numbers = report().by_kind(Detail::Numbers);
+        let numbers = report().numbers_and_lists();
         let images = json!({ "ActiveCount": 1, "TotalCount": 2, "TotalSize": 40, "Reclaimable": 30 });
         let volumes = json!({ "ActiveCount": 1, "TotalCount": 2, "TotalSize": 7, "Reclaimable": 3 });
-        assert_eq!(numbers, json!({ "ImageUsage": images, "VolumeUsage": volumes }));
-        let items = report().by_kind(Detail::Items);
+        assert_eq!((&numbers["ImageUsage"], &numbers["VolumeUsage"]), (&images, &volumes));
+        let items = report().with_items();
         assert_eq!(items["VolumeUsage"]["Items"], json!([{ "own": 3 }, { "own": 4 }]));
+        assert_eq!(items["LayersSize"], json!(null));
+    }
+
+    #[test]
+    fn numbers_come_with_the_lists_of_older_versions() {
+        let numbers = report().numbers_and_lists();
+        assert_eq!(numbers["LayersSize"], json!(40));
+        assert_eq!(numbers["Volumes"], json!([{ "own": 3 }, { "own": 4 }]));
+        assert_eq!(numbers["VolumeUsage"]["Items"], json!(null));
     }
 
     #[test]

@@ -18,7 +18,7 @@ pub async fn load(mut call: Call<params::ImageLoad>) -> Outcome {
         LoadOptions { platform: super::platform(call.params.platform.first().map(String::as_str))? };
     let mut archive = call.body_reader().await;
     let engine = call.engine.clone();
-    progress::stream(move |report| async move {
+    progress::stream_with_failures(move |report| async move {
         super::blocking(move || {
             let mut tell = |message| drop(report.blocking_send(message));
             engine.images.load(&mut archive, &options, &mut tell).map(drop)

@@ -15,7 +15,7 @@ use crate::api::spec::params;
 use crate::api::versions::{ApiVersion, Feature};
 use crate::api::view::container as container_view;
 use crate::api::view::image::{self as image_view, Counts};
-use crate::api::view::usage::{Activity, Detail, Item, Report, Usage};
+use crate::api::view::usage::{Activity, Item, Report, Usage};
 use crate::api::view::volume::{UsageData, View};
 use crate::base::digest::Digest;
 use crate::base::time::Timestamp;
@@ -46,10 +46,10 @@ pub async fn data_usage(call: Call<params::SystemDataUsage>) -> Outcome {
     if wants("build-cache") {
         report.build_cache = Some(Usage::of(Vec::new()));
     }
-    let detail = if call.params.verbose { Detail::Items } else { Detail::Numbers };
-    let mut reply = match version.has(Feature::DiskUsageByKind) {
-        true => report.by_kind(detail),
-        false => report.lists(),
+    let mut reply = match (version.has(Feature::DiskUsageByKind), call.params.verbose) {
+        (true, true) => report.with_items(),
+        (true, false) => report.numbers_and_lists(),
+        (false, _) => report.lists(),
     };
     if !version.has(Feature::BuildCacheParents) {
         reply["BuilderSize"] = json!(0);
