@@ -1,5 +1,9 @@
 //! Memory, processors, processes: what is asked is what the kernel enforces.
 
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::http::Request;
 use crate::harness::scenario::{Setup, scenario};
 
 scenario!(a_container_beyond_its_memory_is_killed_and_says_so, |d| {
@@ -52,6 +56,19 @@ scenario!(a_container_sees_its_own_cgroup_and_cannot_change_it, |d| {
         let host = d.sh("docker run --rm --cgroupns host busybox ls /sys/fs/cgroup/docker").ok();
         assert!(host.contains(&id), "{host}");
     }
+});
+
+// Not only at the next sample.
+scenario!(the_stream_of_stats_ends_when_its_container_is_removed, |d| {
+    d.sh("docker create --name box busybox true").ok();
+    let stream = UnixStream::connect(d.engine_socket()).unwrap();
+    let request = Request::new("GET", "/containers/box/stats").header("Connection", "close");
+    let mut stats = request.open(stream).unwrap();
+    stats.body_until(|body| body.ends_with(b"\n"));
+    d.sh("docker rm box").ok();
+    let removed = Instant::now();
+    stats.rest();
+    assert!(removed.elapsed() < Duration::from_millis(500), "{:?}", removed.elapsed());
 });
 
 scenario!(stats_tell_what_the_limits_are, |d| {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::api::call::{Call, Outcome};
 use crate::api::respond;
 use crate::api::spec::params;
 use crate::api::view;
-use crate::container::Handle;
 use crate::container::stats::{Sample, Sampler};
+use crate::container::{Handle, Published};
 use crate::engine::Engine;
 
 /// The time between two samples.
@@ -41,13 +41,13 @@ pub async fn stats(call: Call<params::ContainerStats>) -> Outcome {
 async fn follow(engine: Arc<Engine>, handle: Handle, sender: mpsc::Sender<Bytes>) {
     let mut ticks = tokio::time::interval(INTERVAL);
     let (mut sampler, mut before) = (Sampler::new(handle.clone()), None);
+    let mut transitions = handle.watch();
     loop {
         tokio::select! {
-            _ = ticks.tick() => {}
+            biased;
             () = sender.closed() => return,
-        }
-        if handle.snapshot().is_removed() {
-            return;
+            () = removal(&mut transitions) => return,
+            _ = ticks.tick() => {}
         }
         let sample = sampler.sample(engine.parts()).await;
         let line = format!("{}\n", reply(&handle, sample.as_ref(), before.as_ref()));
@@ -56,6 +56,11 @@ async fn follow(engine: Arc<Engine>, handle: Handle, sender: mpsc::Sender<Bytes>
         }
         before = sample;
     }
+}
+
+/// Ends when the container is gone; an error means that nobody is left who could say so.
+async fn removal(transitions: &mut watch::Receiver<Arc<Published>>) {
+    let _ = transitions.wait_for(|now| now.is_removed()).await;
 }
 
 fn reply(handle: &Handle, sample: Option<&Sample>, before: Option<&Sample>) -> Value {
