@@ -6,10 +6,19 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// A text that names no platform.
+/// A text that names no platform, in the words of containerd's `platforms` package.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is an invalid platform: expected os/arch[/variant]")]
-pub struct InvalidPlatform(String);
+pub enum InvalidPlatform {
+    #[error(
+        "\"{part}\" is an invalid component of \"{text}\": platform specifier component must match \
+         \"^[A-Za-z0-9_.-]+$\": invalid argument"
+    )]
+    Component { part: String, text: String },
+    #[error("\"{0}\": cannot parse platform specifier: invalid argument")]
+    TooLong(String),
+    #[error("\"{0}\": unknown operating system or architecture: invalid argument")]
+    Unknown(String),
+}
 
 /// Operating system, architecture and its variant, in Go's words.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -78,17 +87,20 @@ impl FromStr for Platform {
     type Err = InvalidPlatform;
 
     fn from_str(text: &str) -> Result<Self, InvalidPlatform> {
-        let part = |p: &str| {
-            !p.is_empty() && p.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
-        };
         let parts: Vec<_> = text.split('/').collect();
-        if parts.len() > 3 || !parts.iter().all(|p| part(p)) {
-            return Err(InvalidPlatform(text.to_owned()));
+        if let Some(&part) = parts.iter().find(|part| !is_component(part)) {
+            return Err(InvalidPlatform::Component { part: part.to_owned(), text: text.to_owned() });
         }
         let host = Self::host();
         let platform = match parts[..] {
-            [os] if is_system(os) => Self { os: os.to_owned(), ..host },
-            [arch] => Self { architecture: arch.to_owned(), variant: String::new(), ..host },
+            [os] if SYSTEMS.contains(&lower(os).as_str()) => Self { os: os.to_owned(), ..host },
+            [arch] => {
+                let (architecture, variant) = normal_architecture(arch, "");
+                if !ARCHITECTURES.contains(&architecture.as_str()) {
+                    return Err(InvalidPlatform::Unknown(text.to_owned()));
+                }
+                Self { architecture, variant, ..host }
+            }
             [os, arch] => Self { os: os.to_owned(), architecture: arch.to_owned(), ..Self::default() },
             [os, arch, variant] => Self {
                 os: os.to_owned(),
@@ -96,14 +108,67 @@ impl FromStr for Platform {
                 variant: variant.to_owned(),
                 ..Self::default()
             },
-            _ => return Err(InvalidPlatform(text.to_owned())),
+            _ => return Err(InvalidPlatform::TooLong(text.to_owned())),
         };
         Ok(platform.normalised())
     }
 }
 
-fn is_system(text: &str) -> bool {
-    matches!(text, "linux" | "windows" | "darwin" | "macos" | "freebsd" | "wasi")
+/// What may stand alone: the systems and architectures that Go knows.
+const SYSTEMS: &[&str] = &[
+    "aix",
+    "android",
+    "darwin",
+    "dragonfly",
+    "freebsd",
+    "hurd",
+    "illumos",
+    "ios",
+    "js",
+    "linux",
+    "macos",
+    "nacl",
+    "netbsd",
+    "openbsd",
+    "plan9",
+    "solaris",
+    "windows",
+    "zos",
+];
+const ARCHITECTURES: &[&str] = &[
+    "386",
+    "amd64",
+    "amd64p32",
+    "arm",
+    "arm64",
+    "arm64be",
+    "armbe",
+    "loong64",
+    "mips",
+    "mips64",
+    "mips64le",
+    "mips64p32",
+    "mips64p32le",
+    "mipsle",
+    "ppc",
+    "ppc64",
+    "ppc64le",
+    "riscv",
+    "riscv64",
+    "s390",
+    "s390x",
+    "sparc",
+    "sparc64",
+    "wasm",
+];
+
+fn is_component(part: &str) -> bool {
+    !part.is_empty()
+        && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b'-'))
+}
+
+fn lower(text: &str) -> String {
+    text.to_ascii_lowercase()
 }
 
 fn normal_architecture(architecture: &str, variant: &str) -> (String, String) {
@@ -162,8 +227,37 @@ mod tests {
         ] {
             assert_eq!(text.parse::<Platform>().unwrap().to_string(), normal);
         }
-        for bad in ["", "/", "linux/", "a/b/c/d", "linux/amd 64"] {
-            assert!(bad.parse::<Platform>().is_err(), "{bad}");
+    }
+
+    #[test]
+    fn one_word_is_a_system_or_an_architecture() {
+        let host = Platform::host();
+        for os in ["linux", "plan9"] {
+            assert_eq!(os.parse::<Platform>().unwrap(), Platform { os: os.to_owned(), ..host.clone() });
+        }
+        for (architecture, platform) in
+            [("386", "linux/386"), ("x86_64", "linux/amd64"), ("arm", "linux/arm/v7")]
+        {
+            assert_eq!(architecture.parse::<Platform>().unwrap().to_string(), platform);
+        }
+    }
+
+    #[test]
+    fn what_is_no_platform_is_refused_in_containerds_words() {
+        let component = |part: &str, text: &str| {
+            format!(
+                "\"{part}\" is an invalid component of \"{text}\": platform specifier component must match \
+                 \"^[A-Za-z0-9_.-]+$\": invalid argument"
+            )
+        };
+        for (text, message) in [
+            ("", component("", "")),
+            ("linux/", component("", "linux/")),
+            ("a/b/c/d", "\"a/b/c/d\": cannot parse platform specifier: invalid argument".to_owned()),
+            ("foo", "\"foo\": unknown operating system or architecture: invalid argument".to_owned()),
+            ("wasi", "\"wasi\": unknown operating system or architecture: invalid argument".to_owned()),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap_err().to_string(), message);
         }
     }
 
