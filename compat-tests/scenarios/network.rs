@@ -163,6 +163,26 @@ scenario!(the_rules_of_a_port_go_with_the_container, |d| {
     assert_eq!(d.sh(rules).ok(), before);
 });
 
+// docker-py looks at them before the start. dockerd's later versions never show them.
+scenario!(the_container_s_own_names_are_aliases_for_older_clients_once_it_is_connected, |d| {
+    d.sh("docker network create own").ok();
+    let body = json!({ "Image": "busybox", "Cmd": ["sleep", "1000"], "Hostname": "host-name",
+                       "HostConfig": { "NetworkMode": "own" },
+                       "NetworkingConfig": { "EndpointsConfig": { "own": { "Aliases": ["asked"] } } } });
+    let id = d.create(body);
+    let aliases = || {
+        let shown = d.get(&format!("/v1.41/containers/{id}/json")).expect(200).json();
+        shown["NetworkSettings"]["Networks"]["own"]["Aliases"].clone()
+    };
+    assert_eq!(aliases(), json!(["asked"]));
+    d.sh(&format!("docker start {id}")).ok();
+    let all = json!(["asked", &id[..12], "host-name"]);
+    assert_eq!(aliases(), all);
+    d.sh(&format!("docker kill {id}")).ok();
+    assert_eq!(aliases(), all);
+    d.sh(&format!("docker rm {id}; docker network rm own")).ok();
+});
+
 scenario!(a_linked_container_is_known_by_its_alias, |d| {
     d.sh("docker run -d --name db -h dbhost -e SECRET=x --expose 80 busybox sh -c 'mkdir /w; echo served >/w/index.html; exec httpd -f -p 80 -h /w'").ok();
     let address = d.inspect("db")["NetworkSettings"]["IPAddress"].as_str().unwrap().to_owned();

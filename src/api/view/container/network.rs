@@ -94,7 +94,8 @@ pub(super) fn settings<'a>(
     let bridge = shown.sandbox.and_then(|sandbox| sandbox.endpoints.get("bridge"));
     let key = shown.sandbox.and_then(|sandbox| sandbox.netns.as_ref());
     let mut networks = endpoints(shown, around, Detail::Full);
-    if !version.has(Feature::UserAliasesOnly) {
+    // dockerd adds them when the container is connected.
+    if !version.has(Feature::UserAliasesOnly) && shown.was_set_up() {
         networks.iter_mut().for_each(|(name, endpoint)| endpoint.add_own_names(name, shown));
     }
     NetworkView {
