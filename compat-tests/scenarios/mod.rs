@@ -1,5 +1,6 @@
 //! The scenarios, one file for each subject.
 
+mod apparmor;
 mod attach;
 mod checkpoints;
 mod commit;

@@ -83,7 +83,9 @@ impl Host {
             seccomp: Path::new("/proc/sys/kernel/seccomp/actions_avail").exists(),
             apparmor: read("/sys/module/apparmor/parameters/enabled")
                 .is_some_and(|text| text.starts_with('Y'))
-                && Path::new("/sys/kernel/security/apparmor").exists(),
+                && Path::new("/sys/kernel/security/apparmor").exists()
+                // An engine in a container may not load profiles (systemd.io/CONTAINER_INTERFACE).
+                && std::env::var_os("container").is_none_or(|manager| manager.is_empty()),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use ::oci_spec::runtime::Process;
 
+use super::apparmor;
 use super::cdi::Edits;
 use super::device_requests;
 use super::error::{ContainerError, StartFailure};
@@ -106,6 +107,9 @@ impl Handle {
     }
 
     async fn launch_exec(&self, exec: &Exec, spec: ExecSpec) -> Result<(), ContainerError> {
+        apparmor::ready(spec.process.apparmor_profile().as_deref()).await.map_err(|error| {
+            ContainerError::StartFailed { message: error.to_string(), kind: StartFailure::System }
+        })?;
         let started = self.shim()?.exec(spec).await;
         let started = started.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })?;
         exec.started(started.pid);

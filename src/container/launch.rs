@@ -6,6 +6,9 @@
 use std::io;
 use std::sync::Arc;
 
+use ::oci_spec::runtime::Spec;
+
+use super::apparmor;
 use super::device_requests;
 use super::error::{ContainerError, StartFailure};
 use super::handle::Beginning;
@@ -53,6 +56,7 @@ pub(super) async fn run(
     let spec = oci_spec::build(&request::spec_input(&parts, &record, &sandbox, &mounted, edits)?)
         .map_err(|error| failed(&error, StartFailure::BadRequest))?;
     let spec = mount_points::settle(spec, mounted.rootfs, &parts.config.ids).await?;
+    confinable(&spec).await?;
     let launch = LaunchSpec {
         id: record.id.clone(),
         dir: parts.paths.run(&record.id),
@@ -82,6 +86,13 @@ pub(super) async fn run(
             Err(launch_error(error))
         }
     }
+}
+
+/// Whether the kernel has the AppArmor profile, if it is the engine's own to load.
+async fn confinable(spec: &Spec) -> Result<(), ContainerError> {
+    let process = spec.process().as_ref();
+    let ready = apparmor::ready(process.and_then(|process| process.apparmor_profile().as_deref())).await;
+    ready.map_err(|error| failed(&error, StartFailure::System))
 }
 
 /// A daemon that comes after this one's death must leave the network to a process that this one has just started.

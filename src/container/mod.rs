@@ -1,5 +1,6 @@
 //! Containers: their records, their life, and what turns a record into a running process.
 
+pub mod apparmor;
 pub mod cdi;
 pub mod checkpoints;
 pub mod commit;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::apparmor;
 use super::host_config::HostConfig;
 use super::oci_spec::{Defaults, bounding_set};
 use super::registry::Containers;
@@ -33,11 +34,16 @@ pub struct Parts {
 }
 
 impl Parts {
-    /// Makes ready what the first container would wait for: the copy of the program and the filter that a container
-    /// without wishes gets. Blocks for some 50 milliseconds.
+    /// Makes ready what the first container would wait for: the copy of the program, and the filter and the AppArmor
+    /// profile that a container without wishes gets. Blocks for some 50 milliseconds.
     pub fn warm_up(&self) {
         if let Err(error) = self.launcher.prepare() {
             tracing::warn!(%error, "the program cannot be copied for shims");
+        }
+        if self.defaults.apparmor_profile.is_some()
+            && let Err(error) = apparmor::load_missing()
+        {
+            tracing::error!("{error}");
         }
         let capabilities = bounding_set(&HostConfig::default()).unwrap_or_default();
         let circumstances = Circumstances { capabilities: &capabilities, kernel: &self.host.kernel };

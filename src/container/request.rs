@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::PathBuf;
 
+use super::apparmor;
 use super::cdi::Edits;
 use super::error::{ContainerError, StartFailure};
 use super::mounts::Mounted;
@@ -45,6 +46,7 @@ pub fn defaults(config: &Config, parts: &crate::base::host::Host) -> Defaults {
         systemd_cgroup: config.cgroup_driver == CgroupDriver::Systemd,
         cgroup_v2: parts.cgroups.version == CgroupVersion::V2,
         apparmor: parts.apparmor,
+        apparmor_profile: apparmor::of_engine().filter(|_| parts.apparmor),
     }
 }
 

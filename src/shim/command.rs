@@ -3,6 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
+use nix::errno::Errno;
 use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -10,6 +11,7 @@ use oci_spec::runtime::LinuxResources;
 
 use super::poll::{INIT, Key};
 use super::{Shim, cgroup};
+use crate::base::errno::in_gos_words;
 use crate::base::id::ExecId;
 use crate::base::sys::cgroup::from_specification;
 use crate::runtime::protocol::{
@@ -167,14 +169,18 @@ pub(super) fn exec_stdin(streams: Option<&Streams>) -> StdinMode {
 
 fn send_signal(pid: i32, signal: i32) -> Result<(), Failure> {
     match Signal::try_from(signal) {
-        Ok(signal) => kill(Pid::from_raw(pid), signal).map_err(system),
+        Ok(signal) => kill(Pid::from_raw(pid), signal).map_err(refused),
         // Real-time signals have no name there.
         Err(_) => {
             // SAFETY: kill takes two numbers; an impossible one is refused.
             let sent = unsafe { libc::kill(pid, signal) };
-            nix::errno::Errno::result(sent).map(drop).map_err(system)
+            Errno::result(sent).map(drop).map_err(refused)
         }
     }
+}
+
+fn refused(errno: Errno) -> Failure {
+    system(in_gos_words(errno))
 }
 
 pub(super) fn system(error: impl std::fmt::Display) -> Failure {

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use libcontainer::apparmor::AppArmorError;
 use libcontainer::syscall::syscall::create_syscall;
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
@@ -21,6 +22,7 @@ use super::fork::{close_all_but, fork};
 use super::program::{Program, home_of};
 use super::report::{Reporter, start_failure};
 use super::rlimit::{self, RlimitError};
+use super::words;
 use crate::base::errno::{in_gos_words, number};
 use crate::base::sys::cgroup::Cgroup;
 use crate::base::sys::fdpass;
@@ -71,8 +73,8 @@ enum EnterError {
     Filter(io::Error),
     #[error(transparent)]
     Confine(#[from] ConfineError),
-    #[error("unable to apply apparmor profile: {0}")]
-    AppArmor(#[from] libcontainer::apparmor::AppArmorError),
+    #[error("{}", words::refused_profile(.0))]
+    Profile(io::Error),
     #[error("unable to apply caps: {0}")]
     Privileges(#[from] libcontainer::syscall::SyscallError),
     #[error(transparent)]
@@ -177,6 +179,14 @@ fn known_namespaces() -> CloneFlags {
     })
 }
 
+/// Has the process confined by the profile from its program on.
+fn confine_by(profile: &str) -> io::Result<()> {
+    libcontainer::apparmor::apply_profile(profile).map_err(|error| match error {
+        AppArmorError::ActivateProfile { source, .. } => source,
+        other => io::Error::other(other),
+    })
+}
+
 /// The child, in the container: takes on what the process is to be and becomes the program.
 fn become_process(
     entry: &Entry<'_>,
@@ -190,7 +200,7 @@ fn become_process(
     open_streams(stdio, user.uid(), entry.size)?;
     close_all_but(&[reporter.fd()]);
     if let Some(profile) = process.apparmor_profile() {
-        libcontainer::apparmor::apply_profile(profile)?;
+        confine_by(profile).map_err(EnterError::Profile)?;
     }
     let umask = user.umask().unwrap_or(0o022);
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(umask));

@@ -2,6 +2,7 @@
 //! say what to mend where the library shows its own data.
 
 use std::any::Any;
+use std::io;
 
 use nix::errno::Errno;
 
@@ -57,7 +58,10 @@ pub fn of_panic(payload: &(dyn Any + Send)) -> String {
 pub fn of_hints(hints: &[String]) -> Option<String> {
     let named = |errno: &Errno| hints.iter().any(|hint| hint.contains(&format!("{errno:?}")));
     let errno = NUMBERS.into_iter().find(named);
-    hints.iter().find_map(|hint| of_mount(hint, errno).or_else(|| of_null(hint)).or_else(|| of_sysctl(hint)))
+    hints.iter().find_map(|hint| {
+        let known = of_mount(hint, errno).or_else(|| of_null(hint)).or_else(|| of_sysctl(hint));
+        known.or_else(|| of_profile(hint))
+    })
 }
 
 /// Such as `failed to mount Mount { destination: "/x", typ: Some("tmpfs"), source: Some("tmpfs"), … }: syscall`.
@@ -79,6 +83,23 @@ fn of_sysctl(hint: &str) -> Option<String> {
     let (_, why) = hint.rsplit_once(": ")?;
     let why = told_in_gos_words(why.to_owned());
     Some(failure(&format!("write {}: {why}", sysctl::file(name).display())))
+}
+
+/// Such as `failed to apply apparmor profile err=ActivateProfile { …, source: Os { code: 2, … } }`.
+fn of_profile(hint: &str) -> Option<String> {
+    let error = hint.strip_prefix("failed to apply apparmor profile err=")?;
+    let (_, code) = error.split_once("Os { code: ")?;
+    let code = code.split_once(',')?.0.parse().ok()?;
+    Some(failure(&refused_profile(&io::Error::from_raw_os_error(code))))
+}
+
+/// Why the kernel does not confine a process as asked.
+pub fn refused_profile(error: &io::Error) -> String {
+    let why = told_in_gos_words(error.to_string());
+    format!(
+        "unable to apply apparmor profile: apparmor failed to apply profile: write \
+         /proc/self/attr/apparmor/exec: {why}"
+    )
 }
 
 fn of_null(hint: &str) -> Option<String> {
@@ -117,6 +138,16 @@ mod tests {
                 Some("write /proc/sys/net/ipv4/a: invalid argument"),
             ),
             (vec!["failed to set sysctl net.ipv4.a"], None),
+            (
+                vec![
+                    "failed to apply apparmor profile err=ActivateProfile { path: \"/proc/self/attr/exec\", profile: \
+                     \"own, x\", source: Os { code: 2, kind: NotFound, message: \"No such file or directory\" } }",
+                ],
+                Some(
+                    "unable to apply apparmor profile: apparmor failed to apply profile: write \
+                     /proc/self/attr/apparmor/exec: no such file or directory",
+                ),
+            ),
             (
                 vec!["failed to open /dev/null inside the container err=Os { code: 2, kind: NotFound }"],
                 Some("error reopening /dev/null inside container: open /dev/null: no such file or directory"),

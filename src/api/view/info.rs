@@ -230,6 +230,9 @@ fn registries(live: &Live) -> Value {
 
 fn security_options(sources: &Sources<'_>) -> Vec<String> {
     let mut options = Vec::new();
+    if sources.host.apparmor {
+        options.push("name=apparmor".to_owned());
+    }
     if sources.host.seccomp {
         options.push(format!("name=seccomp,profile={}", sources.config.seccomp_profile));
     }

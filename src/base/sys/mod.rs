@@ -21,6 +21,7 @@ pub mod sealed;
 pub mod socket;
 pub mod socket_at;
 pub mod spawn;
+pub mod tool;
 pub mod tree;
 pub mod userns;
 pub mod writeback;

@@ -23,6 +23,7 @@ pub use capabilities::{ALL_CAPABILITIES, CapabilityError, bounding_set};
 pub use devices::{DeviceKind, HostDevice};
 pub use exec::exec_process;
 
+use super::apparmor;
 use super::cdi::Edits;
 use super::host_config::{HostConfig, Ulimit};
 use super::record::{MountPoint, Record};
@@ -107,7 +108,10 @@ pub struct Defaults {
     pub cgroup_parent: Option<String>,
     pub systemd_cgroup: bool,
     pub cgroup_v2: bool,
+    /// Whether the host has AppArmor.
     pub apparmor: bool,
+    /// The profile of containers that ask for none.
+    pub apparmor_profile: Option<&'static str>,
 }
 
 /// Builds the specification.
@@ -232,8 +236,9 @@ fn process(input: &SpecInput<'_>, capabilities: &[String], security: &Security) 
     if security.no_new_privileges {
         process["noNewPrivileges"] = json!(true);
     }
-    if let Some(profile) = &security.apparmor {
-        process["apparmorProfile"] = json!(profile);
+    if input.defaults.apparmor {
+        process["apparmorProfile"] =
+            json!(apparmor::of(&record.host_config, input.defaults.apparmor_profile));
     }
     process
 }
@@ -318,20 +323,19 @@ enum Seccomp {
 /// Whether all of `--security-opt` is understood. What a profile says is looked at when the container starts.
 pub fn check_security_options(host_config: &HostConfig) -> Result<(), SpecError> {
     let mut security = Security::new(Seccomp::Default, false);
-    host_config.security_opt.iter().flatten().try_for_each(|option| security.option(option, true))
+    host_config.security_opt.iter().flatten().try_for_each(|option| security.option(option))
 }
 
 /// What `--security-opt` and the daemon's own settings come to.
 struct Security {
     seccomp: Seccomp,
     no_new_privileges: bool,
-    apparmor: Option<String>,
     unmasked: bool,
 }
 
 impl Security {
     fn new(seccomp: Seccomp, no_new_privileges: bool) -> Self {
-        Self { seccomp, no_new_privileges, apparmor: None, unmasked: false }
+        Self { seccomp, no_new_privileges, unmasked: false }
     }
 
     fn read(input: &SpecInput<'_>) -> Result<Self, SpecError> {
@@ -344,12 +348,12 @@ impl Security {
         let seccomp = if privileged { Seccomp::Unconfined } else { daemon };
         let mut security = Self::new(seccomp, input.defaults.no_new_privileges);
         for option in input.record.host_config.security_opt.iter().flatten() {
-            security.option(option, input.defaults.apparmor)?;
+            security.option(option)?;
         }
         Ok(security)
     }
 
-    fn option(&mut self, option: &str, apparmor: bool) -> Result<(), SpecError> {
+    fn option(&mut self, option: &str) -> Result<(), SpecError> {
         // The old form has a colon.
         let (key, value) = option.split_once('=').or_else(|| option.split_once(':')).unwrap_or((option, ""));
         let wrong = |number| Err(SpecError::SecurityOption(number, option.to_owned()));
@@ -362,10 +366,8 @@ impl Security {
             ("seccomp", "unconfined") => self.seccomp = Seccomp::Unconfined,
             ("seccomp", "builtin") => self.seccomp = Seccomp::Default,
             ("seccomp", profile) => self.seccomp = Seccomp::Custom(profile.to_owned()),
-            ("apparmor", "unconfined") => {}
-            ("apparmor", profile) if apparmor => self.apparmor = Some(profile.to_owned()),
             ("systempaths", "unconfined") => self.unmasked = true,
-            // Labels mean nothing without SELinux, as under dockerd; writable cgroups are read where they are mounted.
+            // Labels mean nothing without SELinux, as under dockerd; the others are read where they count.
             ("apparmor" | "label" | "writable-cgroups", _) => {}
             // Labels are given up so, too.
             ("disable", "") => {}

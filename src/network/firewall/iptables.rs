@@ -6,12 +6,13 @@
 //! in use nothing of it is touched or loaded. This costs a few processes when a bridge is set up, none per container.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::process::{Command, Output, Stdio};
 
 use super::nft::{Family, Table};
 use super::rules::Bridge;
 use crate::base::sys::netlink::Socket;
+use crate::base::sys::tool;
 
 const OURS: &str = "SLIPWAY-FORWARD";
 const USER: &str = "DOCKER-USER";
@@ -25,7 +26,7 @@ pub(super) fn let_through(socket: &Socket, family: Family, bridges: &[Bridge]) -
         // Fails if it exists.
         run(&tool, &["-N", chain])?;
         if !run(&tool, &["-C", "FORWARD", "-j", chain])?.status.success() {
-            check(&tool, run(&tool, &["-I", "FORWARD", "-j", chain])?)?;
+            tool::check(&tool, run(&tool, &["-I", "FORWARD", "-j", chain])?)?;
         }
     }
     Ok(())
@@ -71,25 +72,9 @@ fn chain(family: Family, bridges: &[Bridge]) -> String {
 
 fn restore(tool: &str, rules: &str) -> io::Result<()> {
     // `iptables-nft` has `iptables-nft-restore` beside it.
-    let mut child = Command::new(format!("{tool}-restore"))
-        .args(["--noflush", "--wait"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(rules.as_bytes())?;
-    }
-    check(tool, child.wait_with_output()?)
+    tool::feed(Command::new(format!("{tool}-restore")).args(["--noflush", "--wait"]), rules)
 }
 
 fn run(tool: &str, args: &[&str]) -> io::Result<Output> {
     Command::new(tool).arg("--wait").args(args).stdin(Stdio::null()).output()
-}
-
-fn check(tool: &str, output: Output) -> io::Result<()> {
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(io::Error::other(format!("{tool}: {}", String::from_utf8_lossy(&output.stderr).trim())))
 }

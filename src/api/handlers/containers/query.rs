@@ -19,6 +19,7 @@ use crate::api::view::container::{self as view, Place, Selection, Shown, Size};
 use crate::api::view::log::{Style, Text};
 use crate::base::sys::socket;
 use crate::base::time::Timestamp;
+use crate::container::apparmor;
 use crate::container::links::LinkNames;
 use crate::container::{Handle, Published, request};
 use crate::engine::Engine;
@@ -91,10 +92,21 @@ pub async fn inspect(call: Call<params::ContainerInspect>) -> Outcome {
         log: log.as_deref(),
         execs: &handle.running_execs(),
         size: if call.params.size { Some(file_system_size(engine, &now).await) } else { None },
+        app_armor_profile: app_armor_profile(engine, &now),
     };
     let inspected =
         view::inspect(shown(&now), &place, &Around { engine, now: Timestamp::now() }, call.version);
     Ok(respond::json(StatusCode::OK, &inspected))
+}
+
+/// What it asks for, until it is started for the first time.
+fn app_armor_profile<'a>(engine: &Engine, now: &'a Published) -> Option<&'a str> {
+    let host_config = &now.record.host_config;
+    let defaults = &engine.parts().defaults;
+    match defaults.apparmor && !now.state.started_at.is_unset() {
+        true => apparmor::of(host_config, defaults.apparmor_profile),
+        false => apparmor::asked(host_config),
+    }
 }
 
 fn log_path(engine: &Engine, now: &Published) -> Option<std::path::PathBuf> {

@@ -34,6 +34,8 @@ pub struct Place<'a> {
     /// Processes that were added to it and run.
     pub execs: &'a [ExecId],
     pub size: Option<Size>,
+    /// The AppArmor profile of a container that has run.
+    pub app_armor_profile: Option<&'a str>,
 }
 
 /// The response.
@@ -147,7 +149,7 @@ pub fn inspect<'a>(
         platform: record.platform.split('/').next().unwrap_or_default(),
         mount_label: "",
         process_label: "",
-        app_armor_profile: app_armor_profile(record),
+        app_armor_profile: place.app_armor_profile.unwrap_or_default(),
         exec_ids: (!place.execs.is_empty()).then(|| place.execs.iter().map(ExecId::as_str).collect()),
         host_config: host_config(record, around),
         graph_driver: graph_driver(place),
@@ -194,12 +196,6 @@ fn graph_driver(place: &Place<'_>) -> GraphDriver {
         ("WorkDir", text(&place.dir.join("work"))),
     ]);
     GraphDriver { data, name: DRIVER }
-}
-
-fn app_armor_profile(record: &Record) -> &str {
-    let options = record.host_config.security_opt.iter().flatten();
-    let mut profiles = options.filter_map(|option| option.strip_prefix("apparmor")?.get(1..));
-    profiles.next_back().unwrap_or_default()
 }
 
 fn text(path: &Path) -> String {

@@ -149,6 +149,7 @@ fn inspected(shown: Shown<'_>, minor: u16) -> Value {
         log: Some(Path::new("/var/c/x-json.log")),
         execs: &[],
         size: None,
+        app_armor_profile: None,
     };
     serde_json::to_value(inspect(shown, &place, &Fixed, ApiVersion::of_minor(minor))).unwrap()
 }
