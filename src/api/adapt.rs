@@ -2,11 +2,16 @@
 
 use crate::api::error::ApiError;
 use crate::api::versions::{ApiVersion, Feature};
+use crate::base::host::CgroupVersion;
 use crate::container::create::CreateBody;
 use crate::container::host_config::{HostConfig, Mount, MountType};
 
 /// Adapts a request to create a container; the warnings that go with it.
-pub fn create(body: &mut CreateBody, version: ApiVersion) -> Result<Vec<String>, ApiError> {
+pub fn create(
+    body: &mut CreateBody,
+    version: ApiVersion,
+    cgroups: CgroupVersion,
+) -> Result<Vec<String>, ApiError> {
     let mut warnings = Vec::new();
     one_endpoint(body, version)?;
     mac_address(body, version, &mut warnings)?;
@@ -16,7 +21,7 @@ pub fn create(body: &mut CreateBody, version: ApiVersion) -> Result<Vec<String>,
         health.start_interval = 0;
     }
     if let Some(host_config) = &mut body.host_config {
-        of_host(host_config, version)?;
+        of_host(host_config, version, cgroups)?;
         if version.has(Feature::VolumeDriverWarning) && !host_config.volume_driver.is_empty() {
             warnings.push(VOLUME_DRIVER.to_owned());
         }
@@ -91,11 +96,12 @@ fn mac_address(
     Ok(())
 }
 
-fn of_host(host: &mut HostConfig, version: ApiVersion) -> Result<(), ApiError> {
+fn of_host(host: &mut HostConfig, version: ApiVersion, cgroups: CgroupVersion) -> Result<(), ApiError> {
     if !version.has(Feature::PrivateIpcDefault) && host.ipc_mode.is_empty() {
         host.ipc_mode = "shareable".to_owned();
     }
-    if !version.has(Feature::CgroupnsMode) && host.cgroupns_mode.is_empty() {
+    let shares_cgroups = !version.has(Feature::CgroupnsMode) && cgroups == CgroupVersion::V1;
+    if shares_cgroups && host.cgroupns_mode.is_empty() {
         host.cgroupns_mode = "host".to_owned();
     }
     if !version.has(Feature::ConsoleSize) {
@@ -146,8 +152,16 @@ mod tests {
 
     fn adapted(body: serde_json::Value, minor: u16) -> Result<(CreateBody, Vec<String>), String> {
         let mut body: CreateBody = serde_json::from_value(body).unwrap();
-        let warnings = create(&mut body, ApiVersion::of_minor(minor)).map_err(|error| error.message)?;
+        let warnings = create(&mut body, ApiVersion::of_minor(minor), CgroupVersion::V1)
+            .map_err(|error| error.message)?;
         Ok((body, warnings))
+    }
+
+    #[test]
+    fn on_cgroup_v2_containers_of_old_clients_see_their_own_groups_too() {
+        let mut host = HostConfig::default();
+        of_host(&mut host, ApiVersion::of_minor(40), CgroupVersion::V2).unwrap();
+        assert_eq!(host.cgroupns_mode, "");
     }
 
     #[test]

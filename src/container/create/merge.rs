@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::CreateDefaults;
-use crate::base::host;
+use crate::base::host::{self, CgroupVersion, Host};
 use crate::container::config::{ContainerConfig, Empty, HealthConfig};
 use crate::container::host_config::{HostConfig, LogConfig};
 use crate::container::oci_spec::{masked_paths, readonly_paths};
@@ -70,7 +70,7 @@ fn merged_env(own: Vec<String>, image: &[String]) -> Option<Vec<String>> {
 }
 
 /// What inspect shows of a container whose creator left it open.
-pub(super) fn with_defaults(host_config: &mut HostConfig, defaults: &CreateDefaults) {
+pub(super) fn with_defaults(host_config: &mut HostConfig, defaults: &CreateDefaults, host: &Host) {
     if matches!(host_config.network_mode.as_str(), "" | "default") {
         host_config.network_mode = "bridge".to_owned();
     }
@@ -88,8 +88,10 @@ pub(super) fn with_defaults(host_config: &mut HostConfig, defaults: &CreateDefau
     }
     fill(&mut host_config.ipc_mode, &defaults.ipc_mode);
     if host_config.cgroupns_mode.is_empty() {
-        let own = if host_config.privileged { "host" } else { defaults.cgroupns_mode.as_str() };
-        host_config.cgroupns_mode = own.to_owned();
+        // On v2 engines and systemd in a privileged container arrange the groups that they see.
+        let is_host = host_config.privileged && host.cgroups.version == CgroupVersion::V1;
+        let mode = if is_host { "host" } else { defaults.cgroupns_mode.as_str() };
+        host_config.cgroupns_mode = mode.to_owned();
     }
     fill(&mut host_config.runtime, &defaults.runtime);
     if host_config.memory > 0 && host_config.memory_swap == 0 {

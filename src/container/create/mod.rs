@@ -127,7 +127,7 @@ pub fn prepare(
     if let Some(image) = image {
         merge::with_image(&mut config, image);
     }
-    merge::with_defaults(&mut host_config, defaults);
+    merge::with_defaults(&mut host_config, defaults, host);
     let mut warnings = Vec::new();
     check::config(&config)?;
     if !config.working_dir.is_empty() {

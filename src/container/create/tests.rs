@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::host::CgroupVersion;
 use crate::container::config::Empty;
 
 pub(super) fn defaults() -> CreateDefaults {
@@ -28,6 +29,28 @@ fn image() -> RunConfig {
         cmd: Some(vec!["sh".to_owned()]),
         env: vec!["PATH=/bin".to_owned(), "A=image".to_owned()],
         ..RunConfig::default()
+    }
+}
+
+#[test]
+fn a_privileged_container_has_the_host_s_cgroups_on_v1_alone() {
+    let mode = |version, default: &str, host_config: &str| {
+        let mut host = Host::detect();
+        host.cgroups.version = version;
+        let defaults = CreateDefaults { cgroupns_mode: default.to_owned(), ..defaults() };
+        let body = serde_json::from_str(&format!(r#"{{"Image":"x","HostConfig":{host_config}}}"#)).unwrap();
+        let checked = prepare(body, Some(&image()), &defaults, &host, "0123456789ab", vec![]).unwrap();
+        checked.host_config.cgroupns_mode
+    };
+    let (v1, v2) = (CgroupVersion::V1, CgroupVersion::V2);
+    for (version, default, host_config, expected) in [
+        (v1, "private", r#"{"Privileged":true}"#, "host"),
+        (v2, "private", r#"{"Privileged":true}"#, "private"),
+        (v2, "host", r#"{"Privileged":true}"#, "host"),
+        (v2, "private", r#"{"Privileged":true,"CgroupnsMode":"host"}"#, "host"),
+        (v1, "private", "{}", "private"),
+    ] {
+        assert_eq!(mode(version, default, host_config), expected, "{version:?} {default} {host_config}");
     }
 }
 

@@ -14,7 +14,8 @@ use crate::engine::CreateRequest;
 /// `POST /containers/create`
 pub async fn create(mut call: Call<params::ContainerCreate>) -> Outcome {
     let mut body: CreateBody = call.json().await?;
-    let mut warnings = adapt::create(&mut body, call.version)?;
+    let cgroups = call.engine.host.cgroups.version;
+    let mut warnings = adapt::create(&mut body, call.version, cgroups)?;
     let platform = call.params.platform.as_deref().map(str::parse).transpose();
     let request = CreateRequest {
         name: call.params.name.as_deref().map(|name| name.trim_start_matches('/').to_owned()),
