@@ -114,6 +114,44 @@ scenario!(on_v2_privileged_containers_and_those_of_old_clients_see_their_own_cgr
     d.sh("until docker exec box test -e /nested; do sleep 0.1; done; docker rm -f box").ok();
 });
 
+// Fails on v2 where a group of threads is asked for its processes, which the kernel refuses to tell.
+scenario!(groups_of_threads_are_no_hindrance, |d| {
+    if !unified(d) {
+        return;
+    }
+    let make = "cd /sys/fs/cgroup && mkdir -p x/y && echo threaded >x/cgroup.type && touch /made";
+    for options in ["", "--pid host"] {
+        d.sh(&format!(
+            "docker run -d --name box --privileged --cgroupns private {options} busybox sh -ec '{make}; exec sleep 1000'"
+        ))
+        .ok();
+        d.sh("until docker exec box test -e /made; do sleep 0.1; done").ok();
+        assert_eq!(d.sh("docker top box | wc -l").ok(), "2");
+        d.sh("docker restart -t 0 box").ok();
+        let id = d.sh("docker inspect -f '{{.Id}}' box").ok();
+        d.sh("docker rm -f box").ok();
+        d.sh(&format!("test -e /sys/fs/cgroup/docker/{id}")).code(1);
+    }
+});
+
+// Fails on v2 when a container is its group's processes: this one's program never ends. v1 shows a container its own
+// groups alone.
+scenario!(a_container_that_has_left_its_group_can_be_ended, |d| {
+    if !unified(d) {
+        return;
+    }
+    let leave = "cd /sys/fs/cgroup && mkdir -p other && echo 1 >other/cgroup.procs && touch /left";
+    for end in ["docker rm -f box", "docker stop -t 0 box && docker rm box"] {
+        d.sh(&format!(
+            "docker run -d --name box --privileged --cgroupns host busybox sh -ec '{leave}; exec sleep 1000'"
+        ))
+        .ok();
+        d.sh("until docker exec box test -e /left; do sleep 0.1; done").ok();
+        assert_eq!(d.sh(&format!("timeout 60 sh -c '{end}'")).code, 0, "{end}");
+    }
+    d.sh("rmdir /sys/fs/cgroup/other").ok();
+});
+
 scenario!(stats_tell_what_the_limits_are, |d| {
     d.sh("docker run -d --name box -m 64m --pids-limit 50 busybox sh -c 'while :; do :; done'").ok();
     let stats = d.get("/containers/box/stats?stream=0").expect(200).json();

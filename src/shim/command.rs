@@ -94,7 +94,12 @@ impl Shim {
         self.oom.is_killed |= signal == libc::SIGKILL;
         match scope {
             Scope::Init => send_signal(pid, signal)?,
-            Scope::All => self.cgroup.signal_all(signal).map_err(system)?,
+            Scope::All => {
+                let rest = self.cgroup.signal_all(signal);
+                // A privileged program may have left its group.
+                send_signal(pid, signal)?;
+                rest.map_err(system)?;
+            }
         }
         Ok(Reply::Done)
     }
