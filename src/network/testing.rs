@@ -60,7 +60,8 @@ impl Host {
     fn netns(&self) -> OwnedFd {
         let path = self.dir().join("host");
         if !path.exists() {
-            netns::create(&path, || Ok(())).unwrap();
+            // A new namespace has what the machine has, where an engine may have switched it on.
+            netns::create(&path, || std::fs::write("/proc/sys/net/ipv4/ip_forward", "0")).unwrap();
         }
         netns::open(&path).unwrap()
     }
