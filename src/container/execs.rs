@@ -107,9 +107,8 @@ impl Handle {
     }
 
     async fn launch_exec(&self, exec: &Exec, spec: ExecSpec) -> Result<(), ContainerError> {
-        apparmor::ready(spec.process.apparmor_profile().as_deref()).await.map_err(|error| {
-            ContainerError::StartFailed { message: error.to_string(), kind: StartFailure::System }
-        })?;
+        let confined = apparmor::ready(spec.process.apparmor_profile().as_deref()).await;
+        confined.map_err(|error| ContainerError::system(&error))?;
         let started = self.shim()?.exec(spec).await;
         let started = started.map_err(|source| ContainerError::Shim { id: self.id().clone(), source })?;
         exec.started(started.pid);

@@ -92,7 +92,7 @@ pub(super) async fn run(
 async fn confinable(spec: &Spec) -> Result<(), ContainerError> {
     let process = spec.process().as_ref();
     let ready = apparmor::ready(process.and_then(|process| process.apparmor_profile().as_deref())).await;
-    ready.map_err(|error| failed(&error, StartFailure::System))
+    ready.map_err(|error| ContainerError::system(&error))
 }
 
 /// A daemon that comes after this one's death must leave the network to a process that this one has just started.

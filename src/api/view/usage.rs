@@ -56,6 +56,9 @@ impl Usage {
     }
 }
 
+/// What the numbers of each kind are called since 1.52, in the order of [`Report`].
+const NUMBERS: [&str; 4] = ["ImageUsage", "ContainerUsage", "VolumeUsage", "BuildCacheUsage"];
+
 /// What was asked for; absent kinds were not.
 #[derive(Default)]
 pub struct Report {
@@ -69,29 +72,21 @@ pub struct Report {
 impl Report {
     /// Versions since 1.52 that ask for the objects: they are beside their kind's numbers.
     pub fn with_items(self) -> Value {
-        let kinds = [
-            ("ImageUsage", self.images),
-            ("ContainerUsage", self.containers),
-            ("VolumeUsage", self.volumes),
-            ("BuildCacheUsage", self.build_cache),
-        ];
-        let shown = kinds.into_iter().filter_map(|(name, usage)| Some((name, usage?.with_items())));
+        let kinds = NUMBERS.into_iter().zip([self.images, self.containers, self.volumes, self.build_cache]);
+        let shown = kinds.filter_map(|(name, usage)| Some((name, usage?.with_items())));
         Value::Object(shown.map(|(name, value)| (name.to_owned(), value)).collect())
     }
 
     /// Versions since 1.52 that do not: numbers by kind, and the lists of older versions, which dockerd keeps for
     /// clients that look for nothing else.
     pub fn numbers_and_lists(self) -> Value {
-        let kinds = [
-            ("ImageUsage", &self.images),
-            ("ContainerUsage", &self.containers),
-            ("VolumeUsage", &self.volumes),
-            ("BuildCacheUsage", &self.build_cache),
-        ];
-        let numbers = kinds.map(|(name, usage)| Some((name, usage.as_ref()?.numbers())));
+        let kinds = [&self.images, &self.containers, &self.volumes, &self.build_cache];
+        let numbers = kinds.map(|usage| usage.as_ref().map(Usage::numbers));
         let mut reply = self.lists();
-        for (name, numbers) in numbers.into_iter().flatten() {
-            reply[name] = numbers;
+        for (name, numbers) in NUMBERS.into_iter().zip(numbers) {
+            if let Some(numbers) = numbers {
+                reply[name] = numbers;
+            }
         }
         reply
     }

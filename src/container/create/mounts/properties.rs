@@ -5,6 +5,11 @@ use proptest::prelude::*;
 use super::*;
 use crate::base::testing::cases;
 
+/// Whether a path from the root leads by names alone.
+fn is_plain(path: &str) -> bool {
+    path.strip_prefix('/').is_some_and(|names| names.split('/').all(|name| !matches!(name, "" | "." | "..")))
+}
+
 proptest! {
     #![proptest_config(cases(500))]
 
@@ -47,11 +52,11 @@ proptest! {
     ) {
         if let Ok(point) = short_form(&spec, "") {
             prop_assert!(point.destination.starts_with('/') && point.destination != "/", "{}", spec);
-            prop_assert_eq!(clean(&point.destination), point.destination.clone());
+            prop_assert!(is_plain(&point.destination), "{}", spec);
             prop_assert!(point.kind != MountType::Bind || point.source.is_absolute());
         }
         if let Ok(target) = volume_target(&spec) {
-            prop_assert!(target != "/" && clean(&target) == target);
+            prop_assert!(is_plain(&target), "{}", spec);
         }
     }
 
